@@ -1,0 +1,276 @@
+"""The contract that the estimators share: what a fitted latent-variable model answers."""
+
+from __future__ import annotations
+
+import copy
+import numbers
+import warnings
+from abc import ABC, abstractmethod
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skcvae import _validation as check
+from skcvae import posteriors
+from skcvae.likelihoods import Family
+from skcvae.posteriors import Pool, Posterior
+from skcvae.priors import Prior
+
+#: Below this median effective sample size the score is dominated by its bias.
+FEWEST_EFFECTIVE_DRAWS = 10
+NOISES = ("matched", "model", "mean")
+
+
+class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC):
+    """Base of the estimators: a decoder, a likelihood, a prior, and a pool of weighted prior draws for inference."""
+
+    n_components: int
+    random_state: Any
+    prior_: Prior
+    likelihood_: Family
+    module_: nn.Module
+    _pool: Pool
+    _temperature: float
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            The data: finite numbers, at least two different rows.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            When a parameter or X is not as expected; before any work starts.
+        FloatingPointError
+            When training diverges. What an earlier fit had found is kept.
+        """
+        with check.nothing_lost(self):
+            data = check.check_X(self, X, fitting=True)
+            check.check_varying(data)
+            self._fit(data.astype(np.float64, copy=False))
+        return self
+
+    @abstractmethod
+    def _fit(self, X: NDArray[np.float64]) -> None:
+        """Check the parameters, fit, and set the fitted attributes."""
+
+    def transform(self, X: ArrayLike) -> NDArray:
+        r"""Posterior means, :math:`E[z \mid x]`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, n_components), in the precision of X
+        """
+        pool = self._pool_for(X := self._checked(X))
+        return self._rowwise(X, lambda t: pool.coupling.average(t, pool.draws))
+
+    def inverse_transform(self, Z: ArrayLike) -> NDArray:
+        r"""Decoder means, :math:`E[x \mid z]`.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n, n_components)
+
+        Returns
+        -------
+        array of shape (n, d), in the precision of Z
+        """
+        check_is_fitted(self)
+        return check.in_blocks(check.check_latent(Z, self.n_components), self._decoded_mean)
+
+    def reconstruct(self, X: ArrayLike) -> NDArray:
+        r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
+
+        This is not ``inverse_transform(transform(X))``: where a posterior has several modes its mean lies between them, and the
+        decoder at that point may belong to quite other data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n, d), in the precision of X
+        """
+        pool = self._pool_for(X := self._checked(X))
+        return self._restored(self._rowwise(X, lambda t: pool.coupling.average(t, pool.means)))
+
+    def posterior(self, X: ArrayLike) -> Posterior:
+        """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        skcvae.posteriors.Posterior
+        """
+        x = self._standardised(X := self._checked(X))
+        carrier = self.likelihood_.carrier(x) / self._temperature
+        return posteriors.posterior(self._pool_for(X), self.likelihood_.statistics(x), carrier)
+
+    def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
+        """Draws from each row's posterior, by resampling the cached pool of prior draws with its importance weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        n_samples : int, default=1
+        random_state : None, int, numpy Generator or RandomState
+
+        Returns
+        -------
+        array of shape (n, n_samples, n_components), in the precision of X
+        """
+        rng, pool = check.make_rng(random_state), self._pool_for(X := self._checked(X))
+        check.check_number("n_samples", n_samples, numbers.Integral, 1)
+        return self._rowwise(X, lambda t: posteriors.resample(pool, t, n_samples, rng))
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        noise: Literal["matched", "model", "mean"] = "matched",
+        random_state: Any = None,
+    ) -> NDArray[np.float64]:
+        r"""New data: z from the prior, then x from the decoder.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+        noise : {"matched", "model", "mean"}, default="matched"
+            - "matched": the decoder's mean with the plan's dispersion, :math:`N(\mu(z), \epsilon \sigma^2)`; what `score_samples`
+              is the density of.
+            - "model": the likelihood as it is, :math:`N(\mu(z), \sigma^2)`.
+            - "mean": the decoder's mean.
+
+            For Bernoulli data the first two agree.
+        random_state : None, int, numpy Generator or RandomState
+
+        Returns
+        -------
+        array of shape (n_samples, d), float64
+        """
+        check_is_fitted(self)
+        check.check_number("n_samples", n_samples, numbers.Integral, 1)
+        check.choose("noise", noise, dict.fromkeys(NOISES))
+        rng = check.make_rng(random_state)
+        z = self.prior_.sample(n_samples, rng)
+        return check.in_blocks(z, lambda block: self._decoded(block, noise, rng))
+
+    def score_samples(self, X: ArrayLike) -> NDArray:
+        r"""Log-likelihood of each row under the distribution that `sample` draws from.
+
+        .. math:: \log \sum_j b_j\, p_{\mathrm{matched}}(x \mid z_j)
+
+        over the cached pool. The estimate is biased low where few draws carry the weight; a warning says so when the median
+        effective sample size is below 10.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n,), in nats, in the precision of X
+        """
+        pool, family = self._pool_for(X := self._checked(X)), self.likelihood_.tempered(self._temperature)
+
+        def log_density_and_size(rows: NDArray) -> NDArray:
+            x = self._standardised(rows)
+            log_sum = pool.density.log_sum(family.statistics(x))
+            size = pool.density.effective_size(family.statistics(x), log_sum)
+            return torch.stack([log_sum - family.carrier(x) - family.log_volume, size], 1).cpu().numpy()
+
+        log_density, size = check.in_blocks(X, log_density_and_size).T
+        self._warn_of_few_draws(float(np.median(size)))
+        return np.ascontiguousarray(log_density)
+
+    def score(self, X: ArrayLike, y: object = None) -> float:
+        """Mean of `score_samples` over the rows of X, in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : ignored
+
+        Returns
+        -------
+        float
+        """
+        return float(np.mean(self.score_samples(X)))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_components
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+    def _checked(self, X: ArrayLike) -> NDArray:
+        check_is_fitted(self)
+        return check.check_X(self, X)
+
+    def _like(self, X: NDArray) -> Tensor:
+        """An empty tensor in the precision of X on the device of inference."""
+        dtype = torch.float32 if X.dtype == np.float32 else torch.float64
+        return torch.empty(0, dtype=dtype, device=check.make_device(getattr(self, "device", "cpu")))
+
+    def _pool_for(self, X: NDArray) -> Pool:
+        return self._pool.to(self._like(X))
+
+    def _standardised(self, X: NDArray) -> Tensor:
+        return torch.as_tensor(self.likelihood_.standardise(X)).to(self._like(X))
+
+    def _restored(self, x: NDArray) -> NDArray:
+        return self.likelihood_.restore(x).astype(x.dtype, copy=False)
+
+    @torch.no_grad()
+    def _rowwise(self, X: NDArray, function: Any) -> NDArray:
+        """A function of sufficient statistics, block by block."""
+        family = copy.deepcopy(self.likelihood_).to(self._like(X))
+        return check.in_blocks(X, lambda rows: function(family.statistics(self._standardised(rows))).cpu().numpy())
+
+    @torch.no_grad()
+    def _output(self, Z: NDArray) -> Tensor:
+        like = self._like(Z)
+        return copy.deepcopy(self.module_).to(like)(torch.as_tensor(np.array(Z)).to(like))
+
+    def _decoded_mean(self, Z: NDArray) -> NDArray:
+        return self._restored(self.likelihood_.mean(self._output(Z)).cpu().numpy())
+
+    def _decoded(self, Z: NDArray, noise: str, rng: np.random.Generator) -> NDArray:
+        if noise == "mean":
+            return self._decoded_mean(Z)
+        family = self.likelihood_.tempered(self._temperature) if noise == "matched" else self.likelihood_
+        return self._restored(family.noise(self._output(Z), rng).detach().cpu().numpy())
+
+    def _warn_of_few_draws(self, median: float) -> None:
+        if median < FEWEST_EFFECTIVE_DRAWS:
+            warnings.warn(
+                f"The median effective sample size of the log-likelihood is {median:.1f} of {len(self._pool.draws)} draws, so the "
+                "score is biased low. Raise pool_size, raise epsilon, or lower n_components.",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,122 @@
+"""Tensor kernels: the two attention-like passes of the semi-dual, and what is measured on their results.
+
+Every exponential-family cost is bilinear, C_ij = A_j + h_i - t_i . eta_j, so a pass over all pairs of data and prior draws is
+an attention operation. Nothing here holds more than a bounded number of pairs at a time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+#: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
+PAIRS_PER_CHUNK = 2**22
+#: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow the product down.
+SMALLEST_LOGIT = -80.0
+#: Weights above exp(40) say "starved", and their squares would overflow float32.
+LARGEST_LOG_MASS = 40.0
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Log-sum-exp of the scores of each query, and the average of the values under their softmax.
+
+    .. math:: l_j = \log \sum_i e^{q_j \cdot k_i + b_i}, \qquad o_j = \sum_i e^{q_j \cdot k_i + b_i - l_j} v_i
+
+    Parameters
+    ----------
+    query : Tensor of shape (m, p)
+    key : Tensor of shape (n, p)
+    value : Tensor of shape (n, r)
+    bias : Tensor of shape (n,)
+
+    Returns
+    -------
+    log_sum : Tensor of shape (m,)
+    average : Tensor of shape (m, r)
+    """
+    kernel = attend_fused if fused_is_available(query.device.type, query.dtype) else attend_chunked
+    return kernel(query, key, value, bias)
+
+
+def attend_chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """`attend` in plain torch, a bounded block of queries at a time."""
+    results = [_attend_block(rows, key, value, bias) for rows in query.split(chunk_length(len(key)))]
+    log_sum, average = zip(*results, strict=True)
+    return torch.cat(log_sum), torch.cat(average)
+
+
+def _attend_block(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    scores = torch.addmm(bias, query, key.T)  # (chunk, n)
+    log_sum = torch.logsumexp(scores, dim=1)
+    shifted = scores.sub_(log_sum[:, None])
+    return log_sum, shifted.clamp_(min=SMALLEST_LOGIT).exp_() @ value
+
+
+def attend_fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """`attend` by torch's fused CPU operation; the narrower of key and value is padded with zeros."""
+    width = max(key.shape[1], value.shape[1])
+    padded = [_pad(tensor, width)[None, None] for tensor in (query, key, value)]
+    mask = bias.expand(len(query), len(key))[None, None]
+    average, log_sum = _fused_operation()(*padded, 0.0, False, attn_mask=mask, scale=1.0)
+    return log_sum.reshape(-1).to(query.dtype), average[0, 0, :, : value.shape[1]]
+
+
+def _pad(tensor: Tensor, width: int) -> Tensor:
+    missing = width - tensor.shape[1]
+    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor.contiguous()
+
+
+def _fused_operation() -> Callable[..., tuple[Tensor, Tensor]]:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+@functools.cache
+def fused_is_available(device_type: str, dtype: torch.dtype) -> bool:
+    """Whether the installed torch has the private fused operation and it gives the chunked kernel's numbers."""
+    if device_type != "cpu":
+        return False
+    query = torch.linspace(-2, 2, 12, dtype=dtype).reshape(4, 3)
+    key = torch.linspace(-1, 3, 21, dtype=dtype).reshape(7, 3)
+    arguments = query, key, key[:, :2], torch.linspace(0, 5, 7, dtype=dtype)
+    try:
+        pairs = zip(attend_fused(*arguments), attend_chunked(*arguments), strict=True)
+        return all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in pairs)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+
+
+def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+    """Only the log-sum-exp of `attend`, of shape (m,)."""
+    return attend(query, key, key, bias)[0]
+
+
+def score_blocks(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    """Scores q_j . k_i + b_i in blocks of rows, each of shape (chunk, n)."""
+    for rows in query.split(chunk_length(len(key))):
+        yield torch.addmm(bias, rows, key.T)
+
+
+def chunk_length(n_keys: int) -> int:
+    """Rows of a block that keep it within `PAIRS_PER_CHUNK`."""
+    return max(1, PAIRS_PER_CHUNK // n_keys)
+
+
+def marginal_error(log_mass: Tensor, other: Tensor | None = None) -> float:
+    r"""The :math:`\chi^2` of a marginal given as the log of its density with respect to the uniform one.
+
+    .. math:: \chi^2 = \frac1n \sum_i \rho_i \rho_i' - 1
+
+    With two independent estimates of the density the error is unbiased; with one it also counts that estimate's own noise.
+    """
+    if other is None:
+        return float(log_mass.clamp(max=LARGEST_LOG_MASS).expm1().square().mean())
+    total = (log_mass + other).clamp(max=2 * LARGEST_LOG_MASS)
+    return float(total.exp().mean() - 1)
+
+
+def log_effective_size(log_sum: Tensor, log_sum_squares: Tensor) -> Tensor:
+    r"""Log of the effective sample size :math:`(\sum_j w_j)^2 / \sum_j w_j^2` from the logs of both sums."""
+    return 2 * log_sum - log_sum_squares
