@@ -146,9 +146,9 @@ class CoupledVAE(LatentVariableModel):
     def _fit(self, X: NDArray[np.float64]) -> None:
         problem = self._problem(X)
         try:
-            potential = _semidual.start(problem)
-            potential, history = _semidual.train(problem, potential)
-            potential = _semidual.polish(problem, potential)
+            hot = _semidual.start(problem)
+            potential, reached, history = _semidual.train(problem, hot)
+            potential = _semidual.polish(problem, potential, reached)
             self._pool, self.coupling_ = _semidual.freeze(problem, potential, self.pool_size)
         except Diverged as error:
             raise FloatingPointError(

@@ -27,6 +27,7 @@ from skcvae.transport import (
     SemiDual,
     Solution,
     Source,
+    State,
     Target,
     c_transform,
     dual_value,
@@ -36,8 +37,12 @@ from skcvae.transport import (
     sinkhorn_step,
 )
 
-#: Draws on which the linear start is solved, and the tolerance and iterations of each temperature.
-START_DRAWS, START_TOL, START_ITERATIONS = 4096, 1e-3, 20
+#: Training starts at this share of the smallest encoded variance, above which that axis would collapse.
+HOT_SHARE = 0.5
+#: Share of the steps over which the temperature would fall to its target if nothing held it.
+COOLING_SHARE = 0.5
+#: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
+LARGEST_RESIDUAL = 5.0
 #: Draws of a polishing round, at most, and those of them on which the potential is solved.
 POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 20
 #: Numbers that the barycentres of a polishing round may hold.
@@ -94,29 +99,74 @@ class History:
     marginal_error: list[float] = field(default_factory=list)
     plateau_reached: bool = False
 
-
-def start(problem: Problem) -> Tensor:
-    """Fit the decoder to the barycentres of the linear decoder's coupling; returns the potential."""
-    weight, bias = problem.family.linear_start(problem.x, problem.prior.n_components, problem.epsilon)
-    problem.decoder.set_linear(weight, bias)
-    z = problem.draws(min(START_DRAWS, problem.batch_size * problem.max_iter))
-    target = problem.target(z @ weight.T + bias)
-    temperatures = _temperatures(problem.source, target, problem.epsilon)
-    state = problem.solver.anneal(problem.source, target, temperatures, START_TOL, START_ITERATIONS)
-    optimiser = _training.adam([problem.decoder], problem.learning_rate)
-    _regress(problem, optimiser, z, state.barycentre, _cycle(problem), "start")
-    return state.potential
+    def record(self, state: State, target: Target) -> None:
+        """Add one training step."""
+        self.loss.append(float(dual_value(state, target)))
+        self.marginal_error.append(state.marginal_error)
 
 
-def _temperatures(source: Source, target: Target, epsilon: float) -> list[float]:
-    """Halving temperatures from the spread of the cost over draws down to epsilon."""
-    scores = source.statistics[:: max(1, len(source.carrier) // 256)] @ target.natural[:256].T - target.normaliser[:256]
-    halvings = max(0, math.ceil(math.log2(float(scores.std()) / epsilon)))
-    return [epsilon * 2.0**h for h in range(halvings, -1, -1)]
+def start(problem: Problem) -> float:
+    """Lay the decoder's linear part along the principal axes; returns the temperature that training starts from."""
+    axes = problem.family.linear_start(problem.x, problem.prior.n_components, 0.0)
+    epsilon = max(problem.epsilon, HOT_SHARE * _smallest_variance(problem, *axes))
+    problem.decoder.set_linear(*problem.family.linear_start(problem.x, problem.prior.n_components, epsilon))
+    return epsilon
 
 
-def _cycle(problem: Problem) -> Callable[[int], float]:
-    return lambda t: problem.learning_rate * _training.one_cycle(t / problem.max_iter)
+def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
+    """Variance of the cost's scores along the last encoded axis, in nats: above it as temperature the axis would collapse."""
+    output = torch.cat([bias[None], bias + weight.T])
+    eta = problem.family.natural(output)[0]
+    scores = problem.source.statistics @ (eta[1:] - eta[0]).T  # (n, k)
+    spread = scores.std(0)
+    return float(spread[spread > 0].min()) if (spread > 0).any() else problem.epsilon
+
+
+def train(problem: Problem, hot: float) -> tuple[Tensor, float, History]:
+    """Algorithm 2: solve the potential on fresh draws, then one decoder step; cool while the potential keeps up.
+
+    Returns the potential, the temperature reached, and the curves.
+    """
+    history, plateau = History(), _training.Plateau(problem.tol, problem.patience)
+    draw = problem.prior.stream(problem.batch_size, problem.rng)
+    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
+    cooling = (problem.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * problem.max_iter))
+    potential, epsilon = torch.zeros_like(problem.source.carrier), hot
+
+    def step(t: int) -> bool:
+        nonlocal potential, epsilon
+        output = problem.decoder(problem.tensor(draw()))
+        target = problem.target(output)
+        solution = problem.solver.solve_batch(problem.source, target, epsilon, potential)
+        potential = sinkhorn_step(solution.state, epsilon)
+        history.record(solution.state, target)
+        if not solution.state.marginal_error <= LOST:
+            return False
+        loss = objectives.coupled(problem.family, output, solution.state.barycentre, epsilon)
+        residual = _training.descend(optimiser, loss)
+        if epsilon > problem.epsilon:
+            if solution.converged and residual <= LARGEST_RESIDUAL:
+                epsilon = max(problem.epsilon, epsilon * cooling)
+            return False
+        history.plateau_reached = plateau.reached(residual)
+        return history.plateau_reached
+
+    _training.repeat(step, problem.max_iter, "train", problem.verbose)
+    return potential, epsilon, history
+
+
+def polish(problem: Problem, potential: Tensor, hot: float) -> Tensor:
+    """Rounds of regression onto the barycentres of the plan, frozen on many draws, until the residual is within `tol`."""
+    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
+    rounds = problem.solver.polish_rounds
+    for r in range(rounds):
+        z, barycentre, potential, residual = _frozen_plan(problem, potential, hot)
+        hot = problem.epsilon
+        if residual <= problem.tol:
+            break
+        rate = lambda t, r=r: problem.learning_rate * _training.one_cycle((r + t / problem.max_iter) / rounds)  # noqa: E731
+        _regress(problem, optimiser, z, barycentre, rate, f"polish {r + 1}/{rounds}")
+    return potential
 
 
 def _regress(
@@ -141,63 +191,23 @@ def _regress(
     _training.repeat(step, problem.max_iter, description, problem.verbose)
 
 
-def train(problem: Problem, potential: Tensor) -> tuple[Tensor, History]:
-    """Algorithm 2: solve the potential on fresh draws, then one decoder step, until a plateau or `max_iter` steps."""
-    history, plateau = History(), _training.Plateau(problem.tol, problem.patience)
-    draw = problem.prior.stream(problem.batch_size, problem.rng)
-    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
-
-    def step(t: int) -> bool:
-        nonlocal potential
-        output = problem.decoder(problem.tensor(draw()))
-        solution = problem.solver.solve_batch(problem.source, problem.target(output), problem.epsilon, potential)
-        potential = sinkhorn_step(solution.state, problem.epsilon)
-        residual = _decoder_step(problem, optimiser, output, solution, history)
-        history.plateau_reached = residual is not None and plateau.reached(residual)
-        return history.plateau_reached
-
-    _training.repeat(step, problem.max_iter, "train", problem.verbose)
-    return potential, history
-
-
-def _decoder_step(
-    problem: Problem, optimiser: torch.optim.Optimizer, output: Tensor, solution: Solution, history: History
-) -> float | None:
-    """One step on the semi-dual; None, and no step, where the potential could not be solved."""
-    state = solution.state
-    history.marginal_error.append(state.marginal_error)
-    history.loss.append(float(dual_value(state, problem.target(output))))
-    if not state.marginal_error <= LOST:
-        return None
-    return _training.descend(
-        optimiser, objectives.coupled(problem.family, output, state.barycentre, problem.epsilon)
-    )
-
-
-def polish(problem: Problem, potential: Tensor) -> Tensor:
-    """Rounds of regression onto the barycentres of the plan, frozen on many draws, until the residual is within `tol`."""
-    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
-    rounds = problem.solver.polish_rounds
-    for r in range(rounds):
-        z, barycentre, potential, residual = _frozen_plan(problem, potential)
-        if residual <= problem.tol:
-            break
-        rate = lambda t, r=r: problem.learning_rate * _training.one_cycle((r + t / problem.max_iter) / rounds)  # noqa: E731
-        _regress(problem, optimiser, z, barycentre, rate, f"polish {r + 1}/{rounds}")
-    return potential
-
-
 @torch.no_grad()
-def _frozen_plan(problem: Problem, potential: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> tuple[Tensor, Tensor, Tensor, float]:
     """Draws, their barycentres under the solved plan, its potential, and the decoder's residual."""
     width = problem.source.statistics.shape[1]
     z = problem.draws(min(POLISH_DRAWS, problem.batch_size * problem.max_iter, POLISH_NUMBERS // width))
     output = problem.decoder(z)
     some = problem.target(output[:POLISH_SOLVE_DRAWS])
-    potential = _solve(problem, some, potential, POLISH_ITERATIONS).state.potential
+    temperatures = _halvings(hot, problem.epsilon)
+    potential = problem.solver.anneal(problem.source, some, temperatures, potential, POLISH_ITERATIONS).potential
     barycentre = c_transform(problem.source, problem.target(output), potential, problem.epsilon)[1]
     residual = float(objectives.coupled(problem.family, output, barycentre, problem.epsilon))
     return z, barycentre, potential, residual
+
+
+def _halvings(hot: float, cold: float) -> list[float]:
+    """Temperatures that halve from hot to cold."""
+    return [cold * 2.0**h for h in range(math.ceil(math.log2(hot / cold) - 1e-9), -1, -1)]
 
 
 def _solve(problem: Problem, target: Target, potential: Tensor, max_iter: int) -> Solution:

@@ -162,11 +162,13 @@ class SemiDual:
         iteration = _Accelerated(lambda f: evaluate(source, target, f, epsilon), epsilon)
         return iteration.run(start, self.tol if tol is None else tol, self.max_iter)
 
-    def anneal(self, source: Source, target: Target, temperatures: list[float], tol: float, max_iter: int) -> State:
-        """Solve at each temperature in turn, coarse to fine, from the previous one's potential."""
-        potential = torch.zeros_like(source.carrier)
+    def anneal(
+        self, source: Source, target: Target, temperatures: list[float], potential: Tensor, max_iter: int
+    ) -> State:
+        """Solve at each temperature in turn, hot to cold, from the previous one's potential; at most `max_iter` each."""
+        solver = replace(self, max_iter=max_iter)
         for temperature in temperatures:
-            state = replace(self, max_iter=max_iter).solve(source, target, temperature, potential, tol).state
+            state = solver.solve(source, target, temperature, potential).state
             potential = state.potential
         return state
 

@@ -1,0 +1,61 @@
+"""The fused and the chunked kernel against the formula in float64."""
+
+import pytest
+import torch
+
+from skcvae import _kernels
+
+
+def problem(n, m, p, r, scale, dtype, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    query, key, value, bias = (torch.randn(s, generator=generator, dtype=torch.float64) for s in ((m, p), (n, p), (n, r), (n,)))
+    return tuple(t.to(dtype) for t in (scale * query, key, value, scale * bias))
+
+
+def reference(query, key, value, bias):
+    query, key, value, bias = (t.double() for t in (query, key, value, bias))
+    scores = query @ key.T + bias
+    log_sum = scores.logsumexp(1)
+    return log_sum, (scores - log_sum[:, None]).exp() @ value
+
+
+@pytest.mark.parametrize("kernel", [_kernels.attend_fused, _kernels.attend_chunked, _kernels.attend])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("shape", [(50, 7, 2, 2), (300, 130, 61, 3), (33, 257, 3, 9), (1, 5, 4, 4)])
+@pytest.mark.parametrize("scale", [0.1, 5.0])
+def test_attend_is_the_formula(kernel, dtype, tolerance, shape, scale):
+    if kernel is _kernels.attend_fused and not _kernels.fused_is_available("cpu", dtype):
+        pytest.skip("this torch has no fused attention on the CPU")
+    arguments = problem(*shape, scale, dtype)
+    for result, expected in zip(kernel(*arguments), reference(*arguments), strict=True):
+        assert result.dtype == dtype
+        torch.testing.assert_close(result.double(), expected, rtol=tolerance, atol=tolerance * (1 + scale) ** 2)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    arguments = problem(40, 30, 3, 2, 1.0, torch.float64)
+    whole = _kernels.attend_chunked(*arguments)
+    monkeypatch.setattr(_kernels, "PAIRS_PER_CHUNK", 100)
+    for a, b in zip(_kernels.attend_chunked(*arguments), whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
+
+
+def test_log_sum_reaches_far_below_the_smallest_number():
+    """A starved datum's mass is a log, thousands below zero, never the log of an underflowed sum."""
+    query = torch.tensor([[1.0]])
+    key = torch.tensor([[-3000.0], [-5000.0]])
+    assert _kernels.log_sum_scores(query, key, torch.zeros(2)).item() == pytest.approx(-3000.0)
+
+
+def test_marginal_error_is_chi_square():
+    density = torch.tensor([0.5, 1.5, 1.2, 0.8], dtype=torch.float64)
+    other = torch.tensor([0.6, 1.4, 0.9, 1.1], dtype=torch.float64)
+    assert _kernels.marginal_error(density.log()) == pytest.approx(float((density - 1).square().mean()), rel=1e-12)
+    expected = float((density * other).mean() - 1)
+    assert _kernels.marginal_error(density.log(), other.log()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_effective_size_of_equal_and_single_weights():
+    for weights, expected in ((torch.full((8,), 0.3), 8.0), (torch.tensor([1.0, 1e-30]), 1.0)):
+        size = _kernels.log_effective_size(weights.sum().log(), weights.square().sum().log()).exp()
+        assert float(size) == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,57 @@
+"""Imports only point down: the table of CONTRIBUTING.md, checked from the syntax trees."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "skcvae"
+ROWS = [
+    ["__init__"],
+    ["_coupled"],
+    ["_base"],
+    ["_semidual"],
+    ["_validation", "_training"],
+    ["objectives", "posteriors"],
+    ["priors", "likelihoods", "networks", "transport"],
+    ["_kernels", "_pot"],
+]
+LEVEL = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
+
+
+def imports(path):
+    """Names of modules that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms(path):
+    """Rooms of the package that a file imports."""
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("skcvae.")}
+    return names & set(LEVEL)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_imports_point_down(path):
+    assert path.stem in LEVEL, f"{path.name} has no row in the table of layers"
+    assert all(LEVEL[room] < LEVEL[path.stem] for room in rooms(path))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_only_the_adapter_imports_pot(path):
+    assert path.stem == "_pot" or "ot" not in {name.split(".")[0] for name in imports(path)}
+
+
+def test_kernels_know_no_numpy_and_no_classes():
+    path = PACKAGE / "_kernels.py"
+    assert not any(name.startswith("numpy") for name in imports(path))
+    assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(path.read_text())))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 400
