@@ -60,11 +60,12 @@ class CoupledVAE(LatentVariableModel):
         Draws from the prior in each step; the data are always all used.
     learning_rate_init : float, default=1e-3
         Learning rate of Adam.
-    max_iter : int, default=2000
-        Decoder steps of the training. The start, and each round of polishing, may use as many again and are not counted.
+    max_iter : int, default=4000
+        Decoder steps of the training. Each round of polishing uses as many again, and they are not counted.
     tol : float, default=1e-2
         Training stops when the decoder-to-barycentre residual has not fallen by this share for `n_iter_no_change` windows of 50
-        steps; polishing stops when the residual is at most this, in nats over epsilon.
+        steps; polishing stops when the residual is at most this, or when the semi-dual has stopped falling by this, both in
+        nats over epsilon.
     n_iter_no_change : int, default=10
         Windows to wait for.
     device : str or torch.device, default="auto"
@@ -119,7 +120,7 @@ class CoupledVAE(LatentVariableModel):
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
-        max_iter: int = 2000,
+        max_iter: int = 4000,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
         device: str | torch.device = "auto",

@@ -42,9 +42,11 @@ HOT_SHARE = 0.5
 #: Share of the steps over which the temperature would fall to its target if nothing held it.
 COOLING_SHARE = 0.5
 #: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
-LARGEST_RESIDUAL = 5.0
+LARGEST_RESIDUAL = 0.5
 #: Draws of a polishing round, at most, and those of them on which the potential is solved.
 POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 20
+#: Rounds of polishing without a fall of the semi-dual after which it ends.
+POLISH_PATIENCE = 2
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
 #: The frozen solve goes this much below the tolerance on its own draws.
@@ -105,6 +107,17 @@ class History:
         self.marginal_error.append(state.marginal_error)
 
 
+@dataclass(frozen=True)
+class FrozenPlan:
+    """Draws with their barycentres, the potential, the decoder's residual in nats over epsilon and the semi-dual's value."""
+
+    z: Tensor
+    barycentre: Tensor
+    potential: Tensor
+    residual: float
+    value: float
+
+
 def start(problem: Problem) -> float:
     """Lay the decoder's linear part along the principal axes; returns the temperature that training starts from."""
     axes = problem.family.linear_start(problem.x, problem.prior.n_components, 0.0)
@@ -135,6 +148,7 @@ def train(problem: Problem, hot: float) -> tuple[Tensor, float, History]:
 
     def step(t: int) -> bool:
         nonlocal potential, epsilon
+        _training.set_learning_rate(optimiser, problem.learning_rate * _training.one_cycle(t / problem.max_iter))
         output = problem.decoder(problem.tensor(draw()))
         target = problem.target(output)
         solution = problem.solver.solve_batch(problem.source, target, epsilon, potential)
@@ -156,35 +170,34 @@ def train(problem: Problem, hot: float) -> tuple[Tensor, float, History]:
 
 
 def polish(problem: Problem, potential: Tensor, hot: float) -> Tensor:
-    """Rounds of regression onto the barycentres of the plan, frozen on many draws, until the residual is within `tol`."""
-    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
-    rounds = problem.solver.polish_rounds
-    for r in range(rounds):
-        z, barycentre, potential, residual = _frozen_plan(problem, potential, hot)
-        hot = problem.epsilon
-        if residual <= problem.tol:
+    """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`."""
+    values: list[float] = []
+    for r in range(problem.solver.polish_rounds):
+        plan = _frozen_plan(problem, potential, hot if r == 0 else problem.epsilon)
+        potential = plan.potential
+        values.append(plan.value / problem.epsilon)
+        if plan.residual <= problem.tol or _stalled(values, problem.tol):
             break
-        rate = lambda t, r=r: problem.learning_rate * _training.one_cycle((r + t / problem.max_iter) / rounds)  # noqa: E731
-        _regress(problem, optimiser, z, barycentre, rate, f"polish {r + 1}/{rounds}")
+        _regress(problem, plan, f"polish {r + 1}/{problem.solver.polish_rounds}")
     return potential
 
 
-def _regress(
-    problem: Problem,
-    optimiser: torch.optim.Optimizer,
-    z: Tensor,
-    barycentre: Tensor,
-    learning_rate: Callable[[int], float],
-    description: str,
-) -> None:
-    """`max_iter` steps of robust regression from draws z onto their barycentres."""
-    order = torch.Generator(z.device).manual_seed(int(problem.rng.integers(2**63)))
+def _stalled(values: list[float], tol: float) -> bool:
+    """Whether the last `POLISH_PATIENCE` values have brought no fall of `tol` below the ones before."""
+    earlier, later = values[:-POLISH_PATIENCE], values[-POLISH_PATIENCE:]
+    return bool(earlier) and min(later) > min(earlier) - tol
+
+
+def _regress(problem: Problem, plan: FrozenPlan, description: str) -> None:
+    """`max_iter` steps of robust regression from the plan's draws onto their barycentres, in one cycle of the learning rate."""
+    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
+    order = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
 
     def step(t: int) -> bool:
-        index = torch.randint(len(z), (problem.batch_size,), generator=order, device=z.device)
-        _training.set_learning_rate(optimiser, learning_rate(t))
-        output = problem.decoder(z[index])
-        loss = objectives.robust_coupled(problem.family, output, barycentre[index], problem.epsilon)
+        index = torch.randint(len(plan.z), (problem.batch_size,), generator=order, device=plan.z.device)
+        _training.set_learning_rate(optimiser, problem.learning_rate * _training.one_cycle(t / problem.max_iter))
+        output = problem.decoder(plan.z[index])
+        loss = objectives.robust_coupled(problem.family, output, plan.barycentre[index], problem.epsilon)
         _training.descend(optimiser, loss)
         return False
 
@@ -192,17 +205,16 @@ def _regress(
 
 
 @torch.no_grad()
-def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> tuple[Tensor, Tensor, Tensor, float]:
-    """Draws, their barycentres under the solved plan, its potential, and the decoder's residual."""
+def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> FrozenPlan:
+    """The plan of the present decoder, cooled from a hot temperature, on many draws."""
     width = problem.source.statistics.shape[1]
     z = problem.draws(min(POLISH_DRAWS, problem.batch_size * problem.max_iter, POLISH_NUMBERS // width))
     output = problem.decoder(z)
     some = problem.target(output[:POLISH_SOLVE_DRAWS])
-    temperatures = _halvings(hot, problem.epsilon)
-    potential = problem.solver.anneal(problem.source, some, temperatures, potential, POLISH_ITERATIONS).potential
-    barycentre = c_transform(problem.source, problem.target(output), potential, problem.epsilon)[1]
+    state = problem.solver.anneal(problem.source, some, _halvings(hot, problem.epsilon), potential, POLISH_ITERATIONS)
+    barycentre = c_transform(problem.source, problem.target(output), state.potential, problem.epsilon)[1]
     residual = float(objectives.coupled(problem.family, output, barycentre, problem.epsilon))
-    return z, barycentre, potential, residual
+    return FrozenPlan(z, barycentre, state.potential, residual, float(dual_value(state, some)))
 
 
 def _halvings(hot: float, cold: float) -> list[float]:

@@ -1,0 +1,22 @@
+r"""Likelihoods p(x given z) of the decoder: a small abstract class and its final classes.
+
+Every likelihood here is an exponential family, so that its cost is bilinear,
+
+.. math:: C(x, z) = -\log p(x \mid z) = A(z) + h(x) - t(x) \cdot \eta(z),
+
+and the decoder's training is a regression of its mean statistics onto the plan's barycentre O(z) = E[t(x) given z]: the
+semi-dual's gradient is that of the Kullback-Leibler divergence from the member of the family with mean statistics O(z) to the
+decoder's. A likelihood sees the decoder's output, never z.
+
+A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) holds parameters only; `bind(X)` returns the
+`Family` fitted to the data's location and scale, in whose standardised units x = (X - offset)/unit the tensors below are.
+"""
+
+from skcvae.likelihoods._bernoulli import BernoulliLikelihood
+from skcvae.likelihoods._family import Family, Likelihood
+from skcvae.likelihoods._gaussian import GaussianLikelihood, noise_scale
+
+#: Likelihoods that have a name.
+LIKELIHOODS: dict[str, type[Likelihood]] = {"gaussian": GaussianLikelihood, "bernoulli": BernoulliLikelihood}
+
+__all__ = ["LIKELIHOODS", "BernoulliLikelihood", "Family", "GaussianLikelihood", "Likelihood", "noise_scale"]

@@ -1,0 +1,76 @@
+"""Binary data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from skcvae.likelihoods._family import Array, Family, Likelihood, shrunk_axes
+
+#: Means closer than this to 0 or 1 are moved inside before taking their logit.
+PROBABILITY_MARGIN = 0.01
+
+
+class Bernoulli(Family):
+    r"""Independent Bernoulli features with the decoder's output as logits, :math:`\log p = t \cdot \eta - \sum \mathrm{softplus}(\eta)`, t = x."""
+
+    def statistics(self, x: Tensor) -> Tensor:
+        return x
+
+    def carrier(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, 0])
+
+    def natural(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        return output, softplus(output).sum(1)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output.sigmoid()
+
+    def entropy_term(self, barycentre: Tensor) -> Tensor:
+        p = barycentre.clamp(0, 1)
+        return (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum(1)
+
+    def tempered(self, epsilon: float) -> Bernoulli:
+        return self
+
+    def noise(self, output: Tensor, rng: np.random.Generator) -> Tensor:
+        uniform = torch.as_tensor(rng.random(output.shape)).to(output)
+        return (uniform < output.sigmoid()).to(output)
+
+    def exact_output(self, x: Tensor) -> Tensor:
+        return x.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN).logit()
+
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
+        mean = x.mean(0).clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+        scale = (mean * (1 - mean)).sqrt()
+        return shrunk_axes(x / scale, n_components, epsilon) / scale[:, None], mean.logit()
+
+
+@dataclass(frozen=True)
+class BernoulliLikelihood(Likelihood):
+    r"""Independent binary features, :math:`p(x \mid z) = \prod_l \mu_l(z)^{x_l} (1 - \mu_l(z))^{1 - x_l}`.
+
+    Grey values in [0, 1] are accepted. Their score is then the expectation of the log-likelihood over binary data drawn with
+    these values as probabilities, up to the mixing over z: a number to compare models by, not a log-density of the grey values.
+
+    Examples
+    --------
+    >>> from skcvae import CoupledVAE
+    >>> CoupledVAE(likelihood="bernoulli")
+    CoupledVAE(likelihood='bernoulli')
+    """
+
+    def bind(self, X: Array) -> Family:
+        low, high = float(X.min()), float(X.max())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"BernoulliLikelihood expects values in [0, 1], got values from {low:.6g} to {high:.6g}. "
+                "Scale X (MinMaxScaler) or choose likelihood='gaussian'."
+            )
+        if not X.var(0).any():
+            raise ValueError("X has zero variance: every row is the same. Give data that vary.")
+        return Bernoulli(np.zeros(X.shape[1]), 1.0)

@@ -1,0 +1,128 @@
+"""The abstract likelihood and its bound form, the exponential family."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+#: Share of a principal axis that the linear start keeps where the temperature would collapse it.
+COLLAPSED_SHARE = 0.05
+#: Float32 rounds a score of this size by 1e-2, a hundredth part of a weight.
+LARGEST_FLOAT32_SCORE = 1e5
+
+
+class Likelihood(ABC):
+    """What the user chooses: parameters only."""
+
+    @abstractmethod
+    def bind(self, X: Array) -> Family:
+        """The family fitted to the location and scale of data X (n, d); errors are ValueError with the remedy."""
+
+
+class Family(nn.Module, ABC):
+    """A bound likelihood: an exponential family in standardised units."""
+
+    def __init__(self, offset: Array, unit: float) -> None:
+        super().__init__()
+        self.offset = offset
+        self.unit = unit
+
+    @property
+    def n_features(self) -> int:
+        """Number of features d."""
+        return len(self.offset)
+
+    @property
+    def n_outputs(self) -> int:
+        """Width of the decoder's output."""
+        return self.n_features
+
+    @property
+    def log_volume(self) -> float:
+        """Log-determinant of the map from standardised units to the data's."""
+        return self.n_features * math.log(self.unit)
+
+    def standardise(self, X: Array) -> Array:
+        """(X - offset)/unit in float64, whatever the precision of X; (n, d)."""
+        return (X - self.offset) / self.unit
+
+    def restore(self, x: Array) -> Array:
+        """The inverse of `standardise`."""
+        return self.offset + self.unit * x
+
+    @abstractmethod
+    def statistics(self, x: Tensor) -> Tensor:
+        """Sufficient statistics t(x): (n, d) -> (n, p)."""
+
+    @abstractmethod
+    def carrier(self, x: Tensor) -> Tensor:
+        """The part h(x) of the cost that the decoder does not see: (n, d) -> (n,)."""
+
+    @abstractmethod
+    def natural(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Natural parameter eta (m, p) and log-normaliser A (m,) of decoder outputs (m, n_outputs)."""
+
+    @abstractmethod
+    def mean(self, output: Tensor) -> Tensor:
+        """E[x given z], (m, d)."""
+
+    @abstractmethod
+    def entropy_term(self, barycentre: Tensor) -> Tensor:
+        r"""Convex conjugate :math:`A^*(O) = \sup_\eta O \cdot \eta - A(\eta)` of the log-normaliser: (m, p) -> (m,)."""
+
+    @abstractmethod
+    def tempered(self, epsilon: float) -> Family:
+        """The family whose dispersion is the plan's at temperature epsilon, with the same mean."""
+
+    @abstractmethod
+    def noise(self, output: Tensor, rng: np.random.Generator) -> Tensor:
+        """One draw of x for each row of `output`, (m, d)."""
+
+    @abstractmethod
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
+        """Weight (n_outputs, k) and bias (n_outputs,) of a linear decoder along the data's principal axes."""
+
+    def cost(self, x: Tensor, output: Tensor) -> Tensor:
+        """-log p(x given z) in nats of standardised x for every pair, (n, m); for small problems."""
+        eta, normaliser = self.natural(output)
+        return normaliser + self.carrier(x)[:, None] - self.statistics(x) @ eta.T
+
+    def training_dtype(self, x: Tensor, epsilon: float) -> torch.dtype:
+        """float32 unless the scores t . eta/epsilon are so large that its rounding would show in the plan."""
+        with torch.no_grad():
+            eta = self.natural(self.exact_output(x))[0]
+            largest = float((self.statistics(x) * eta).abs().sum(1).max()) / epsilon
+        return torch.float32 if largest < LARGEST_FLOAT32_SCORE else torch.float64
+
+    @abstractmethod
+    def exact_output(self, x: Tensor) -> Tensor:
+        """Decoder outputs whose mean is x itself (as far as it can be), (n, n_outputs)."""
+
+    def divergence(self, output: Tensor, barycentre: Tensor) -> Tensor:
+        r"""Kullback-Leibler divergence :math:`A(\eta) + A^*(O) - O \cdot \eta` from barycentre to decoder, in nats, (m,)."""
+        eta, normaliser = self.natural(output)
+        return (normaliser + self.entropy_term(barycentre) - (barycentre * eta).sum(1)).clamp(min=0)
+
+
+def shrunk_axes(x: Tensor, n_components: int, epsilon: float) -> Tensor:
+    r"""Principal axes :math:`V \sqrt{\max(\lambda - \epsilon, \lambda/20)}`, the optimum of a linear decoder; (d, k)."""
+    centred = x - x.mean(0)
+    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
+    variance = singular.square() / len(x)
+    length = torch.maximum(variance - epsilon, COLLAPSED_SHARE * variance).sqrt()
+    used = min(n_components, len(length))
+    weight = torch.zeros(x.shape[1], n_components, dtype=x.dtype, device=x.device)
+    weight[:, :used] = (axes * _signs(axes) * length[:, None])[:used].T
+    return weight
+
+
+def _signs(axes: Tensor) -> Tensor:
+    """Signs that make the largest entry of each axis positive, so that the start does not depend on the SVD's choice."""
+    largest = axes.abs().argmax(1, keepdim=True)
+    return axes.gather(1, largest).sign()

@@ -1,0 +1,287 @@
+"""Real-valued data with Gaussian noise, of a scale that is fixed, learned, or an output of the decoder."""
+
+from __future__ import annotations
+
+import copy
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from skcvae.likelihoods._family import Array, Family, Likelihood, shrunk_axes
+
+LOG_2PI = math.log(2 * math.pi)
+#: Rows whose neighbours are looked up for the default noise scale.
+NEIGHBOUR_QUERIES = 1000
+#: The default noise scale is at least this fraction of the data's own.
+SMALLEST_SCALE = 1e-3
+#: Scales that are functions of X.
+AUTOMATIC = ("auto", "per_feature", "learned", "learned_per_feature", "network")
+
+
+class _GaussianFamily(Family):
+    def mean(self, output: Tensor) -> Tensor:
+        return output[:, : self.n_features]
+
+    def noise(self, output: Tensor, rng: np.random.Generator) -> Tensor:
+        mean = self.mean(output)
+        return mean + self.deviation(output) * torch.as_tensor(rng.standard_normal(mean.shape)).to(mean)
+
+    def exact_output(self, x: Tensor) -> Tensor:
+        return torch.cat([x, torch.zeros_like(x)], 1)[:, : self.n_outputs]
+
+    @abstractmethod
+    def deviation(self, output: Tensor) -> Tensor:
+        """Standard deviation of x given z, broadcastable to (m, d)."""
+
+    @abstractmethod
+    def typical_deviation(self) -> Tensor:
+        """The deviation that the linear start counts with, (d,) or scalar."""
+
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
+        scale = self.typical_deviation().expand(x.shape[1])
+        return scale[:, None] * shrunk_axes(x / scale, n_components, epsilon), x.mean(0)
+
+
+class FixedGaussian(_GaussianFamily):
+    r"""Gaussian with a scale that is not trained, :math:`N(x; \mu(z), \mathrm{diag}(\sigma^2))`, t = x.
+
+    Parameters
+    ----------
+    offset : array of shape (d,)
+    unit : float
+    scale : Tensor, scalar or (d,), in standardised units
+    """
+
+    scale: Tensor
+
+    def __init__(self, offset: Array, unit: float, scale: Tensor) -> None:
+        super().__init__(offset, unit)
+        self.register_buffer("scale", scale)
+
+    def statistics(self, x: Tensor) -> Tensor:
+        return x
+
+    def carrier(self, x: Tensor) -> Tensor:
+        log_scale = self.scale.log().expand(x.shape[1]).sum()
+        return 0.5 * (x / self.scale).square().sum(1) + log_scale + 0.5 * x.shape[1] * LOG_2PI
+
+    def natural(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        return output / self.scale.square(), 0.5 * (output / self.scale).square().sum(1)
+
+    def entropy_term(self, barycentre: Tensor) -> Tensor:
+        return 0.5 * (barycentre / self.scale).square().sum(1)
+
+    def divergence(self, output: Tensor, barycentre: Tensor) -> Tensor:
+        """Half the squared distance in units of the scale: the same number as the general formula, without its rounding."""
+        return 0.5 * ((output - barycentre) / self.scale).square().sum(1)
+
+    def tempered(self, epsilon: float) -> FixedGaussian:
+        return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon))
+
+    def deviation(self, output: Tensor) -> Tensor:
+        return self.scale
+
+    def typical_deviation(self) -> Tensor:
+        return self.scale
+
+
+class _MomentGaussian(_GaussianFamily):
+    """A Gaussian whose scale is trained, with statistics t = (x, x^2)."""
+
+    floor: Tensor
+
+    def statistics(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.square()], 1)
+
+    def carrier(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, 0])
+
+    def natural(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.mean(output)
+        deviation = self.deviation(output).expand(mean.shape)
+        precision = deviation.square().reciprocal()
+        normaliser = (0.5 * mean.square() * precision + deviation.log()).sum(1) + 0.5 * self.n_features * LOG_2PI
+        return torch.cat([mean * precision, -0.5 * precision], 1), normaliser
+
+    def entropy_term(self, barycentre: Tensor) -> Tensor:
+        first, second = barycentre.chunk(2, dim=1)
+        variance = torch.maximum(second - first.square(), (SMALLEST_SCALE * self.floor).square())
+        return -0.5 * (variance.log() + 1 + LOG_2PI).sum(1)
+
+
+class LearnedGaussian(_MomentGaussian):
+    r"""Gaussian with a trained scale that does not depend on z.
+
+    Parameters
+    ----------
+    offset : array of shape (d,)
+    unit : float
+    start : Tensor of shape (s,), the scale that training starts from: s = 1 for one scale, d for one each feature
+    floor : Tensor of shape (s,), the smallest scale
+    temperature : float, factor of the variance
+    """
+
+    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor, temperature: float = 1.0) -> None:
+        super().__init__(offset, unit)
+        self.register_buffer("floor", floor)
+        self.free = nn.Parameter(_inverse_softplus(start / floor - 1))
+        self.temperature = temperature
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale, floor (1 + softplus(free)), of shape (s,)."""
+        return self.floor * (1 + softplus(self.free)) * math.sqrt(self.temperature)
+
+    def tempered(self, epsilon: float) -> LearnedGaussian:
+        family = copy.deepcopy(self)
+        family.temperature *= epsilon
+        return family
+
+    def deviation(self, output: Tensor) -> Tensor:
+        return self.scale
+
+    def typical_deviation(self) -> Tensor:
+        return self.scale.detach()
+
+
+class NetworkGaussian(_MomentGaussian):
+    r"""Gaussian whose mean and scale are both outputs of the decoder: Proposition 3.1 with a floor.
+
+    Parameters
+    ----------
+    offset : array of shape (d,)
+    unit : float
+    start : Tensor of shape (1,), the scale at a decoder output of zero
+    floor : Tensor of shape (1,), the smallest scale
+    temperature : float, factor of the variance
+    """
+
+    start: Tensor
+
+    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor, temperature: float = 1.0) -> None:
+        super().__init__(offset, unit)
+        self.register_buffer("start", start)
+        self.register_buffer("floor", floor)
+        self.temperature = temperature
+
+    @property
+    def n_outputs(self) -> int:
+        return 2 * self.n_features
+
+    def tempered(self, epsilon: float) -> NetworkGaussian:
+        return NetworkGaussian(self.offset, self.unit, self.start, self.floor, self.temperature * epsilon)
+
+    def deviation(self, output: Tensor) -> Tensor:
+        free = output[:, self.n_features :] + _inverse_softplus(self.start / self.floor - 1)
+        return self.floor * (1 + softplus(free)) * math.sqrt(self.temperature)
+
+    def typical_deviation(self) -> Tensor:
+        return self.start
+
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
+        weight, bias = super().linear_start(x, n_components, epsilon)
+        return torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, torch.zeros_like(bias)])
+
+
+@dataclass(frozen=True)
+class GaussianLikelihood(Likelihood):
+    r"""Gaussian noise around the decoder's mean, :math:`p(x \mid z) = N(x; \mu(z), \sigma^2 I)`.
+
+    Only the temperature :math:`T = \epsilon \sigma^2` matters to the coupling: directions in which the data vary by less
+    than T are left to the noise.
+
+    Parameters
+    ----------
+    scale : {"auto", "per_feature", "learned", "learned_per_feature", "network"}, float or array of shape (d,)
+        - "auto": one fixed scale, a function of X alone: :math:`\sigma^2` is the median over rows of the squared distance to
+          the :math:`\lceil\sqrt n\rceil`-th nearest neighbour, divided by the number of features that vary.
+        - "per_feature": fixed, the same after dividing every feature by its standard deviation.
+        - float or array: fixed, in the units of X, one for all features or one each.
+        - "learned", "learned_per_feature": trained with the decoder from "auto" or "per_feature".
+        - "network": :math:`\sigma(z)`, one each feature, a second output of the decoder.
+    floor : float, default=0.3
+        Smallest scale that is learned, as a multiple of the one that it starts from. With as many components as features a
+        learned scale has no interior optimum, so it needs one.
+
+    Examples
+    --------
+    >>> from skcvae import CoupledVAE
+    >>> from skcvae.likelihoods import GaussianLikelihood
+    >>> CoupledVAE(likelihood=GaussianLikelihood(scale=0.1))
+    CoupledVAE(likelihood=GaussianLikelihood(scale=0.1, floor=0.3))
+    """
+
+    scale: str | float | ArrayLike = "auto"
+    floor: float = 0.3
+
+    def bind(self, X: Array) -> Family:
+        offset, unit = X.mean(0), float(np.sqrt(X.var(0).mean()))
+        if not unit > 0:
+            raise ValueError("X has zero variance: every row is the same. Give data that vary.")
+        start = torch.as_tensor(self._start(X) / unit)
+        if not isinstance(self.scale, str) or self.scale in ("auto", "per_feature"):
+            return FixedGaussian(offset, unit, start)
+        family = NetworkGaussian if self.scale == "network" else LearnedGaussian
+        return family(offset, unit, start, self._checked_floor() * start)
+
+    def _start(self, X: Array) -> Array:
+        if self.scale in AUTOMATIC:
+            deviation = X.std(0)
+            deviation[deviation == 0] = deviation[deviation > 0].min()
+            per_feature = "per_feature" in str(self.scale)
+            return deviation * noise_scale(X / deviation) if per_feature else np.atleast_1d(noise_scale(X))
+        return _checked_scale(self.scale, X.shape[1])
+
+    def _checked_floor(self) -> float:
+        if not 0 < self.floor <= 1:
+            raise ValueError(f"floor must be a multiple of the starting scale in (0, 1], got {self.floor!r}. Use 0.3.")
+        return self.floor
+
+
+def noise_scale(X: Array) -> float:
+    r"""Distance per feature below which neighbours are taken for noise; a function of X alone, equivariant to its scale.
+
+    .. math:: \sigma^2 = \mathrm{median}_i \; r_i^2 / d', \qquad r_i = \text{distance of } x_i \text{ to its }
+              \lceil\sqrt n\rceil\text{-th nearest neighbour}
+
+    with d' the number of features that vary. At least 1e-3 of the root mean square deviation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcvae.likelihoods import noise_scale
+    >>> X = np.random.default_rng(0).normal(size=(500, 3))
+    >>> bool(np.isclose(noise_scale(10 * X), 10 * noise_scale(X)))
+    True
+    """
+    deviation = X.std(0)
+    n_neighbours = min(len(X) - 1, math.ceil(math.sqrt(len(X))))
+    queries = X[:: max(1, len(X) // NEIGHBOUR_QUERIES)]
+    centred = NearestNeighbors(n_neighbors=n_neighbours + 1).fit(X - X.mean(0))
+    distance = centred.kneighbors(queries - X.mean(0))[0][:, -1]
+    varying = max(1, np.count_nonzero(deviation))
+    smallest = SMALLEST_SCALE * math.sqrt(np.square(deviation).mean())
+    return max(float(np.median(distance)) / math.sqrt(varying), smallest)
+
+
+def _checked_scale(scale: object, n_features: int) -> Array:
+    expected = f"scale must be one of {', '.join(AUTOMATIC)}, a positive number or {n_features} of them"
+    try:
+        values = np.atleast_1d(np.asarray(scale, dtype=float))
+    except (TypeError, ValueError):
+        raise ValueError(f"{expected}; got {scale!r}.") from None
+    if values.shape not in ((1,), (n_features,)) or not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError(f"{expected}; got {scale!r}.")
+    return values
+
+
+def _inverse_softplus(y: Tensor) -> Tensor:
+    y = y.clamp(min=1e-3)
+    return y + torch.log(-torch.expm1(-y))

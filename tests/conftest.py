@@ -1,0 +1,21 @@
+"""Data and models that several tests share."""
+
+import numpy as np
+import pytest
+
+from skcvae import CoupledVAE
+
+#: A fit of a fraction of a second.
+QUICK = {"max_iter": 30, "hidden_layer_sizes": (16,), "random_state": 0, "pool_size": 1024}
+
+
+@pytest.fixture(scope="session")
+def X():
+    """Two clusters in four dimensions, 150 rows."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(150, 4)) + 3 * rng.integers(0, 2, size=(150, 1))
+
+
+@pytest.fixture(scope="session")
+def model(X):
+    return CoupledVAE(**QUICK).fit(X)

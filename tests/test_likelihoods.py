@@ -1,0 +1,158 @@
+"""Laws over all likelihoods: they integrate to one, their cost is bilinear, and divergence is a Kullback-Leibler divergence."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from skcvae.likelihoods import LIKELIHOODS, BernoulliLikelihood, GaussianLikelihood, noise_scale
+
+GAUSSIANS = {
+    "auto": GaussianLikelihood(),
+    "float": GaussianLikelihood(scale=0.3),
+    "array": GaussianLikelihood(scale=[0.3, 0.6]),
+    "per_feature": GaussianLikelihood(scale="per_feature"),
+    "learned": GaussianLikelihood(scale="learned"),
+    "learned_per_feature": GaussianLikelihood(scale="learned_per_feature"),
+    "network": GaussianLikelihood(scale="network"),
+}
+ALL = {**GAUSSIANS, "bernoulli": BernoulliLikelihood()}
+
+
+@pytest.fixture
+def X():
+    return np.random.default_rng(0).normal(size=(200, 2)) * [1.0, 2.0] + [3.0, -1.0]
+
+
+def bind(name, X):
+    data = (X > X.mean(0)).astype(float) if name == "bernoulli" else X
+    return ALL[name].bind(data), data
+
+
+def outputs(family, m=5, seed=1):
+    return torch.randn(m, family.n_outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_every_named_likelihood_is_tested():
+    assert {type(likelihood) for likelihood in ALL.values()} == set(LIKELIHOODS.values())
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 0.3])
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_gaussian_integrates_to_one(name, X, epsilon):
+    family = bind(name, X)[0].tempered(epsilon)
+    axis = torch.linspace(-12, 12, 801, dtype=torch.float64)
+    grid = torch.cartesian_prod(axis, axis)
+    mass = family.cost(grid, outputs(family, 3)).neg().exp().sum(0) * (axis[1] - axis[0]) ** 2
+    torch.testing.assert_close(mass.detach(), torch.ones_like(mass), rtol=1e-6, atol=0)
+
+
+def test_bernoulli_sums_to_one(X):
+    family, _ = bind("bernoulli", X)
+    corners = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 2)
+    mass = family.cost(corners, outputs(family)).neg().exp().sum(0)
+    torch.testing.assert_close(mass, torch.ones_like(mass), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_gaussian_cost_is_scipy_s_density(name, X):
+    family, data = bind(name, X)
+    x, output = torch.as_tensor(family.standardise(data)), outputs(family)
+    deviation = family.deviation(output).expand(5, 2).detach().numpy()
+    mean = family.mean(output).numpy()
+    expected = stats.norm.logpdf(x.numpy()[:, None], mean, deviation).sum(2)
+    np.testing.assert_allclose(-family.cost(x, output).detach().numpy(), expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_divergence_has_the_semi_dual_s_gradient(name, X):
+    """d/d(output) of the divergence is that of the plan-averaged cost."""
+    family, data = bind(name, X)
+    x = torch.as_tensor(family.standardise(data))[:20]
+    P = torch.softmax(torch.randn(20, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64), 0)
+    barycentre = P.T @ family.statistics(x)
+    output = outputs(family).requires_grad_()
+    (expected,) = torch.autograd.grad((P * family.cost(x, output)).sum(), output)
+    (gradient,) = torch.autograd.grad(family.divergence(output, barycentre).sum(), output)
+    torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_divergence_vanishes_only_at_the_barycentre(name, X):
+    family, _ = bind(name, X)
+    output = outputs(family)
+    mean = family.mean(output).detach()
+    moments = mean if family.statistics(mean).shape[1] == 2 else torch.cat([mean, mean**2 + family.deviation(output).detach() ** 2], 1)
+    torch.testing.assert_close(family.divergence(output, moments), torch.zeros(5).double(), rtol=0, atol=1e-9)
+    assert (family.divergence(output + 0.3, moments) > 1e-4).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_noise_has_the_family_s_moments(name, X):
+    family, _ = bind(name, X)
+    output = outputs(family, 1).expand(40000, -1)
+    draws = family.noise(output, np.random.default_rng(0)).detach()
+    mean = family.mean(output[:1]).detach()
+    variance = mean * (1 - mean) if name == "bernoulli" else family.deviation(output[:1]).detach().square().expand(1, 2)
+    standard_error = (variance / 40000).sqrt()
+    assert ((draws.mean(0) - mean).abs() < 5 * standard_error).all()
+    torch.testing.assert_close(draws.var(0), variance[0], rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_tempered_scales_the_variance_and_keeps_the_mean(name, X):
+    family, _ = bind(name, X)
+    output = outputs(family)
+    tempered = family.tempered(0.25)
+    torch.testing.assert_close(tempered.mean(output), family.mean(output))
+    torch.testing.assert_close(tempered.deviation(output), 0.5 * family.deviation(output))
+
+
+def test_bernoulli_is_never_tempered(X):
+    family, _ = bind("bernoulli", X)
+    assert family.tempered(0.1) is family
+
+
+@pytest.mark.parametrize("name", GAUSSIANS)
+def test_standardise_and_restore_are_inverse_and_equivariant(name, X):
+    family, other = ALL[name].bind(X), ALL["auto"].bind(8.0 * X)
+    np.testing.assert_allclose(family.restore(family.standardise(X)), X, rtol=1e-12)
+    np.testing.assert_array_equal(other.standardise(8.0 * X), ALL["auto"].bind(X).standardise(X))
+
+
+@pytest.mark.parametrize("std", [0.02, 0.05, 0.15])
+def test_noise_scale_is_of_the_order_of_the_modes(std):
+    rng = np.random.default_rng(0)
+    X = rng.integers(-2, 3, size=(5000, 2)) + std * rng.normal(size=(5000, 2))
+    rotation = np.array([[0.6, -0.8], [0.8, 0.6]])
+    scale = noise_scale(X)
+    assert 0.6 * std < scale < 1.05 * std
+    assert noise_scale(7.0 * X @ rotation + 100) == pytest.approx(7 * scale, rel=1e-9)
+
+
+def test_noise_scale_of_repeated_rows_is_positive():
+    assert noise_scale(np.repeat([[0.0, 0.0], [1.0, 2.0]], 50, axis=0)) > 0
+
+
+@pytest.mark.parametrize("scale", ["automatic", -1.0, 0.0, np.nan, [0.1, 0.2, 0.3], None])
+def test_wrong_scales_say_what_is_expected(scale, X):
+    with pytest.raises(ValueError, match="scale must be one of"):
+        GaussianLikelihood(scale=scale).bind(X)
+
+
+def test_wrong_floor_and_wrong_range(X):
+    with pytest.raises(ValueError, match="floor must be"):
+        GaussianLikelihood(scale="learned", floor=2.0).bind(X)
+    with pytest.raises(ValueError, match=r"expects values in \[0, 1\].*MinMaxScaler"):
+        BernoulliLikelihood().bind(X)
+
+
+def test_linear_start_is_the_linear_gaussian_optimum():
+    """Decoder means W z + b then have covariance Cov(X) - T I on the encoded directions."""
+    X = np.random.default_rng(0).normal(size=(4000, 3)) @ np.diag([3.0, 2.0, 0.5])
+    family = GaussianLikelihood(scale=1.0).bind(X)
+    x = torch.as_tensor(family.standardise(X))
+    weight, _ = family.linear_start(x, 2, 1.0)
+    covariance = np.linalg.eigvalsh((weight @ weight.T).numpy())[::-1] * family.unit**2
+    expected = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1][:2] - 1.0
+    np.testing.assert_allclose(covariance[:2], expected, rtol=1e-8)
