@@ -147,9 +147,9 @@ class CoupledVAE(LatentVariableModel):
     def _fit(self, X: NDArray[np.float64]) -> None:
         problem = self._problem(X)
         try:
-            hot = _semidual.start(problem)
-            potential, reached, history = _semidual.train(problem, hot)
-            potential = _semidual.polish(problem, potential, reached)
+            linear = _semidual.start(problem)
+            trained, history = _semidual.train(problem, linear.temperature)
+            potential = _semidual.polish(problem, [linear, trained])
             self._pool, self.coupling_ = _semidual.freeze(problem, potential, self.pool_size)
         except Diverged as error:
             raise FloatingPointError(
@@ -182,9 +182,7 @@ class CoupledVAE(LatentVariableModel):
         check.choose("activation", self.activation, ACTIVATIONS)
         family = self._bound_likelihood(X)
         rng, prior = check.make_rng(self.random_state), self._bound_prior()
-        decoder = LinearPlusMLP(
-            self.n_components, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng)
-        )
+        decoder = LinearPlusMLP(self.n_components, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng))
         x = torch.as_tensor(family.standardise(X))
         like = torch.empty(0, dtype=family.training_dtype(x, self.epsilon), device=check.make_device(self.device))
         return _semidual.Problem(
@@ -218,7 +216,5 @@ class CoupledVAE(LatentVariableModel):
         chosen = check.choose("prior", self.prior, PRIORS, Prior)
         prior = chosen(self.n_components) if not isinstance(chosen, Prior) else chosen
         if prior.n_components != self.n_components:
-            raise ValueError(
-                f"prior has {prior.n_components} components and n_components is {self.n_components}. Make them equal."
-            )
+            raise ValueError(f"prior has {prior.n_components} components and n_components is {self.n_components}. Make them equal.")
         return prior

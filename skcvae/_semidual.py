@@ -1,21 +1,22 @@
 """A coupled fit in its four phases: start, train (Algorithm 2), polish and freeze.
 
-- *Start*: with a linear decoder along the principal axes the coupling is a convex problem. Its barycentres, solved from hot to
-  cold, are an entropic Brenier map from prior to data; the network is regressed onto it, so that the layout is untangled.
-- *Train*: on fresh prior draws the potential is solved, all data at once, then the decoder makes one step on the semi-dual.
-- *Polish*: the plan is frozen on many draws and the decoder regressed onto its barycentres; repeated.
+- *Start*: the decoder's linear part is laid along the principal axes. With a linear decoder the coupling is a convex problem, and
+  its barycentres, solved from hot to cold, are an entropic Brenier map from prior to data: one candidate for the layout.
+- *Train*: on fresh prior draws the potential is solved, all data at once, then the decoder makes one step on the semi-dual, while
+  the temperature falls. This finds layouts off the principal axes: the other candidate.
+- *Polish*: the plan is frozen on many draws and the decoder regressed onto its barycentres. Both candidates get one round; the one
+  with the lower semi-dual goes on, round by round.
 - *Freeze*: the decoder stays, the potential is solved on a pool that grows until fresh draws certify the data marginal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skcvae import _training, objectives
 from skcvae.likelihoods import Family
@@ -33,7 +34,6 @@ from skcvae.transport import (
     dual_value,
     evaluate,
     fresh_marginal_error,
-    log_mass,
     sinkhorn_step,
 )
 
@@ -42,7 +42,7 @@ HOT_SHARE = 0.5
 #: Share of the steps over which the temperature would fall to its target if nothing held it.
 COOLING_SHARE = 0.5
 #: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
-LARGEST_RESIDUAL = 0.5
+LARGEST_RESIDUAL = 1.0
 #: Draws of a polishing round, at most, and those of them on which the potential is solved.
 POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 20
 #: Rounds of polishing without a fall of the semi-dual after which it ends.
@@ -55,6 +55,8 @@ FROZEN_TOL_SHARE = 0.25
 LARGEST_GROWTH = 8
 #: A batch that stays above this chi-square moves no decoder; a pool that does is no coupling.
 LOST = 1.0
+#: Above this chi-square on its own draws a potential counts as not solved.
+UNSOLVED = 0.1
 
 
 @dataclass
@@ -108,8 +110,31 @@ class History:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """A decoder and family to go on from, with the potential and the temperature at which they were found."""
+
+    weights: tuple[dict[str, Tensor], dict[str, Tensor]]
+    potential: Tensor
+    temperature: float
+
+    @classmethod
+    def of(cls, problem: Problem, potential: Tensor, temperature: float) -> Layout:
+        """A copy of the problem's present state."""
+        copies = tuple({k: v.clone() for k, v in m.state_dict().items()} for m in (problem.decoder, problem.family))
+        return cls((copies[0], copies[1]), potential, temperature)
+
+    def restore(self, problem: Problem) -> None:
+        """Put the problem back into this state."""
+        problem.decoder.load_state_dict(self.weights[0])
+        problem.family.load_state_dict(self.weights[1])
+
+
+@dataclass(frozen=True)
 class FrozenPlan:
-    """Draws with their barycentres, the potential, the decoder's residual in nats over epsilon and the semi-dual's value."""
+    """Draws with their barycentres, the potential, the decoder's residual and the semi-dual's value, both in nats over epsilon.
+
+    The value of a potential that is not solved says nothing, and is infinite.
+    """
 
     z: Tensor
     barycentre: Tensor
@@ -118,12 +143,12 @@ class FrozenPlan:
     value: float
 
 
-def start(problem: Problem) -> float:
-    """Lay the decoder's linear part along the principal axes; returns the temperature that training starts from."""
+def start(problem: Problem) -> Layout:
+    """The layout of a linear decoder along the principal axes, at the temperature that training starts from."""
     axes = problem.family.linear_start(problem.x, problem.prior.n_components, 0.0)
-    epsilon = max(problem.epsilon, HOT_SHARE * _smallest_variance(problem, *axes))
-    problem.decoder.set_linear(*problem.family.linear_start(problem.x, problem.prior.n_components, epsilon))
-    return epsilon
+    hot = max(problem.epsilon, HOT_SHARE * _smallest_variance(problem, *axes))
+    problem.decoder.set_linear(*problem.family.linear_start(problem.x, problem.prior.n_components, hot))
+    return Layout.of(problem, torch.zeros_like(problem.source.carrier), hot)
 
 
 def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
@@ -135,51 +160,78 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.epsilon
 
 
-def train(problem: Problem, hot: float) -> tuple[Tensor, float, History]:
-    """Algorithm 2: solve the potential on fresh draws, then one decoder step; cool while the potential keeps up.
+def train(problem: Problem, hot: float) -> tuple[Layout, History]:
+    """Algorithm 2: solve the potential on fresh draws, then one decoder step; cool while the decoder keeps up."""
+    training = _Training(problem, hot)
+    _training.repeat(training.step, problem.max_iter, "train", problem.verbose)
+    return Layout.of(problem, training.potential, training.epsilon), training.history
 
-    Returns the potential, the temperature reached, and the curves.
-    """
-    history, plateau = History(), _training.Plateau(problem.tol, problem.patience)
-    draw = problem.prior.stream(problem.batch_size, problem.rng)
-    optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
-    cooling = (problem.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * problem.max_iter))
-    potential, epsilon = torch.zeros_like(problem.source.carrier), hot
 
-    def step(t: int) -> bool:
-        nonlocal potential, epsilon
-        _training.set_learning_rate(optimiser, problem.learning_rate * _training.one_cycle(t / problem.max_iter))
-        output = problem.decoder(problem.tensor(draw()))
-        target = problem.target(output)
-        solution = problem.solver.solve_batch(problem.source, target, epsilon, potential)
-        potential = sinkhorn_step(solution.state, epsilon)
-        history.record(solution.state, target)
+class _Training:
+    """The state that goes from one training step to the next."""
+
+    def __init__(self, problem: Problem, hot: float) -> None:
+        self.problem, self.epsilon = problem, hot
+        self.potential = torch.zeros_like(problem.source.carrier)
+        self.history, self.plateau = History(), _training.Plateau(problem.tol, problem.patience)
+        self.draw = problem.prior.stream(problem.batch_size, problem.rng)
+        self.optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
+        self.cooling = (problem.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * problem.max_iter))
+
+    def step(self, t: int) -> bool:
+        """One step; True when training may end."""
+        problem = self.problem
+        _training.set_learning_rate(self.optimiser, problem.learning_rate * _training.one_cycle(t / problem.max_iter))
+        output = problem.decoder(problem.tensor(self.draw()))
+        solution = self._solve(problem.target(output))
         if not solution.state.marginal_error <= LOST:
             return False
-        loss = objectives.coupled(problem.family, output, solution.state.barycentre, epsilon)
-        residual = _training.descend(optimiser, loss)
-        if epsilon > problem.epsilon:
-            if solution.converged and residual <= LARGEST_RESIDUAL:
-                epsilon = max(problem.epsilon, epsilon * cooling)
-            return False
-        history.plateau_reached = plateau.reached(residual)
-        return history.plateau_reached
+        loss = objectives.coupled(problem.family, output, solution.state.barycentre, self.epsilon)
+        residual = _training.descend(self.optimiser, loss)
+        if solution.converged and residual <= LARGEST_RESIDUAL:
+            self.epsilon = max(problem.epsilon, self.epsilon * self.cooling)
+        return self._ended(residual)
 
-    _training.repeat(step, problem.max_iter, "train", problem.verbose)
-    return potential, epsilon, history
+    def _solve(self, target: Target) -> Solution:
+        solution = self.problem.solver.solve_batch(self.problem.source, target, self.epsilon, self.potential)
+        self.potential = sinkhorn_step(solution.state, self.epsilon)
+        self.history.record(solution.state, target)
+        return solution
+
+    def _ended(self, residual: float) -> bool:
+        if self.epsilon == self.problem.epsilon:
+            self.history.plateau_reached = self.plateau.reached(residual)
+        return self.history.plateau_reached
 
 
-def polish(problem: Problem, potential: Tensor, hot: float) -> Tensor:
-    """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`."""
-    values: list[float] = []
-    for r in range(problem.solver.polish_rounds):
-        plan = _frozen_plan(problem, potential, hot if r == 0 else problem.epsilon)
-        potential = plan.potential
-        values.append(plan.value / problem.epsilon)
+def polish(problem: Problem, layouts: list[Layout]) -> Tensor:
+    """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
+
+    The first round is made from every layout, and the one that then has the lowest semi-dual goes on. Returns its potential.
+    """
+    plan = _best_after_one_round(problem, layouts)
+    values = [plan.value]
+    for r in range(1, problem.solver.polish_rounds):
         if plan.residual <= problem.tol or _stalled(values, problem.tol):
             break
         _regress(problem, plan, f"polish {r + 1}/{problem.solver.polish_rounds}")
-    return potential
+        plan = _frozen_plan(problem, plan.potential, problem.epsilon)
+        values.append(plan.value)
+    return plan.potential
+
+
+def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan:
+    """Polish every layout once, leave the problem at the best of them and return its plan."""
+    plans, ends = [], []
+    for number, layout in enumerate(layouts):
+        layout.restore(problem)
+        plan = _frozen_plan(problem, layout.potential, layout.temperature)
+        _regress(problem, plan, f"layout {number + 1}/{len(layouts)}")
+        plans.append(_frozen_plan(problem, plan.potential, problem.epsilon))
+        ends.append(Layout.of(problem, plans[-1].potential, problem.epsilon))
+    best = min(range(len(plans)), key=lambda i: plans[i].value)
+    ends[best].restore(problem)
+    return plans[best]
 
 
 def _stalled(values: list[float], tol: float) -> bool:
@@ -211,10 +263,20 @@ def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> FrozenPlan:
     z = problem.draws(min(POLISH_DRAWS, problem.batch_size * problem.max_iter, POLISH_NUMBERS // width))
     output = problem.decoder(z)
     some = problem.target(output[:POLISH_SOLVE_DRAWS])
+    potential = _better_start(problem, some, potential, hot)
     state = problem.solver.anneal(problem.source, some, _halvings(hot, problem.epsilon), potential, POLISH_ITERATIONS)
     barycentre = c_transform(problem.source, problem.target(output), state.potential, problem.epsilon)[1]
     residual = float(objectives.coupled(problem.family, output, barycentre, problem.epsilon))
-    return FrozenPlan(z, barycentre, state.potential, residual, float(dual_value(state, some)))
+    value = float(dual_value(state, some)) / problem.epsilon if state.marginal_error <= UNSOLVED else math.inf
+    return FrozenPlan(z, barycentre, state.potential, residual, value)
+
+
+def _better_start(problem: Problem, target: Target, potential: Tensor, epsilon: float) -> Tensor:
+    """The given potential or zero, whichever has the larger dual value: zero is right where the decoder
+    carries the prior onto the data."""
+    candidates = potential, torch.zeros_like(potential)
+    states = [evaluate(problem.source, target, f, epsilon) for f in candidates]
+    return max(states, key=lambda state: float(dual_value(state, target))).potential
 
 
 def _halvings(hot: float, cold: float) -> list[float]:
@@ -251,9 +313,7 @@ def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
     return fresh_marginal_error(problem.source, (targets[0], targets[1]), potential, problem.epsilon)
 
 
-def _frozen(
-    problem: Problem, z: Tensor, output: Tensor, potential: Tensor, error: float, n_iter: int
-) -> tuple[Pool, Coupling]:
+def _frozen(problem: Problem, z: Tensor, output: Tensor, potential: Tensor, error: float, n_iter: int) -> tuple[Pool, Coupling]:
     """The pool and its record, in double precision, with the gauge in which g averages to zero on the pool."""
     family, z, output = problem.family.double(), z.double(), output.double()
     x, f = problem.x.double(), potential.double()

@@ -20,16 +20,16 @@ ROWS_PER_BLOCK = 8192
 
 
 def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False) -> NDArray:
-    """A finite two-dimensional array of float64 or float32 with the fitted number of features; TypeError or ValueError otherwise."""
+    """A finite 2-dimensional array of float64 or float32 with the fitted number of features; TypeError or ValueError otherwise."""
     return validate_data(estimator, X, reset=fitting, dtype=DTYPES, order="C", ensure_min_samples=2 if fitting else 1)
 
 
 def check_latent(Z: ArrayLike, n_components: int) -> NDArray:
     """A finite array of latent points with `n_components` columns."""
-    Z = check_array(Z, dtype=DTYPES, input_name="Z")
-    if Z.shape[1] != n_components:
-        raise ValueError(f"Z must have n_components={n_components} columns, got {Z.shape[1]}. Give what transform returns.")
-    return Z
+    points: NDArray = check_array(Z, dtype=DTYPES, input_name="Z")
+    if points.shape[1] != n_components:
+        raise ValueError(f"Z must have n_components={n_components} columns, got {points.shape[1]}. Give what transform returns.")
+    return points
 
 
 def check_varying(X: NDArray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -51,7 +52,7 @@ class LinearPlusMLP(nn.Module):
         super().__init__()
         widths = [n_inputs, *hidden_layer_sizes]
         layers: list[nn.Module] = []
-        for width, next_width in zip(widths, widths[1:], strict=False):
+        for width, next_width in itertools.pairwise(widths):
             layers += [_linear(width, next_width, 1.0, generator), ACTIVATIONS[activation]()]
         self.linear = _linear(n_inputs, n_outputs, 1.0, generator)
         self.hidden = nn.Sequential(*layers, _linear(widths[-1], n_outputs, OUTPUT_GAIN, generator))

@@ -2,7 +2,8 @@ r"""The coupled posterior: the optimal coupling, drawn by importance-weighting a
 
 .. math:: q(z \mid x) \propto p(z)\, e^{(g(z) - C(x, z))/\epsilon}
 
-On the pool the weights are a softmax over draws of :math:`\log b_j + (g_j - C_{ij})/\epsilon`; f drops out, so they exist for any x.
+On the pool the weights are a softmax over draws of :math:`\log b_j + (g_j - C_{ij})/\epsilon`; f drops out, so they
+exist for any x.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Posterior:
 
 
 def posterior(pool: Pool, statistics: Tensor, carrier: Tensor) -> Posterior:
-    """The `Posterior` of rows with statistics t/epsilon... given as t (n, p) and carrier h/epsilon (n,)."""
+    """The `Posterior` of rows with statistics t (n, p) and carrier h/epsilon (n,)."""
     k = pool.draws.shape[1]
     products = (pool.draws[:, :, None] * pool.draws[:, None, :]).flatten(1)  # (m, k^2)
     log_sum = pool.coupling.log_sum(statistics)
@@ -113,8 +114,8 @@ def posterior(pool: Pool, statistics: Tensor, carrier: Tensor) -> Posterior:
     mean, second = moments[:, :k], moments[:, k:].unflatten(1, (k, k))
     covariance = second - mean[:, :, None] * mean[:, None, :]
     size = pool.coupling.effective_size(statistics, log_sum)
-    arrays = (tensor.cpu().numpy() for tensor in (mean, covariance, size, log_sum - carrier))
-    return Posterior(*arrays, pool, statistics)
+    arrays = [tensor.cpu().numpy() for tensor in (mean, covariance, size, log_sum - carrier)]
+    return Posterior(arrays[0], arrays[1], arrays[2], arrays[3], pool, statistics)
 
 
 def resample(pool: Pool, statistics: Tensor, n_samples: int, rng: np.random.Generator) -> Tensor:

@@ -7,8 +7,8 @@ case t = -C, eta = I). With data potential f, prior weights b and temperature ep
     J(f) = \frac1n \sum_i f_i + \sum_j b_j g_j, \qquad
     g_j = -\epsilon \log \frac1n \sum_i e^{(f_i - C_{ij})/\epsilon}
 
-is maximised; :math:`P_{ij} = \mathrm{softmax}_i (f_i - C_{ij})/\epsilon` is the plan's column of draw j, and the density of the plan
-with respect to the product of the marginals is :math:`e^{(f_i + g_j - C_{ij})/\epsilon}`. Potentials are in cost units.
+is maximised; :math:`P_{ij} = \mathrm{softmax}_i (f_i - C_{ij})/\epsilon` is the plan's column of draw j, and the density of
+the plan with respect to the product of the marginals is :math:`e^{(f_i + g_j - C_{ij})/\epsilon}`. Potentials are in cost units.
 
 `SemiDual` is the configuration, `State` what an iteration hands to the next, `Solution` the result and `Coupling` the frozen
 record of a fitted model.
@@ -29,8 +29,8 @@ from skcvae import _kernels
 MEMORY = 8
 #: Relative ridge of the least squares problem that mixes them.
 RIDGE = 1e-8
-#: An accelerated step is taken back when it makes the marginal error grow by more than this factor.
-GROWTH_ALLOWED = 2.0
+#: Mixing starts below this marginal error, and afresh when it grew by more than this factor.
+LARGEST_MIXED, GROWTH_ALLOWED = 0.1, 2.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class SemiDual:
         Chi-square to which the potential is solved on a training step's draws before the decoder moves.
     batch_max_iter : int, default=10
         Iterations within one training step. When chi-square stays above 1 the decoder does not move.
-    polish_rounds : int, default=24
+    polish_rounds : int, default=16
         Most rounds of regression onto the frozen plan's barycentres after training.
     max_draws : int, default=131072
         Largest pool that is tried for `tol`.
@@ -142,7 +142,7 @@ class SemiDual:
     max_iter: int = 300
     batch_tol: float = 0.1
     batch_max_iter: int = 10
-    polish_rounds: int = 24
+    polish_rounds: int = 16
     max_draws: int = 131072
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
@@ -162,9 +162,7 @@ class SemiDual:
         iteration = _Accelerated(lambda f: evaluate(source, target, f, epsilon), epsilon)
         return iteration.run(start, self.tol if tol is None else tol, self.max_iter)
 
-    def anneal(
-        self, source: Source, target: Target, temperatures: list[float], potential: Tensor, max_iter: int
-    ) -> State:
+    def anneal(self, source: Source, target: Target, temperatures: list[float], potential: Tensor, max_iter: int) -> State:
         """Solve at each temperature in turn, hot to cold, from the previous one's potential; at most `max_iter` each."""
         solver = replace(self, max_iter=max_iter)
         for temperature in temperatures:
@@ -220,7 +218,7 @@ def fresh_marginal_error(source: Source, targets: tuple[Target, Target], potenti
 
 
 class _Accelerated:
-    """Anderson's mixing of the last Sinkhorn steps, which falls back to the plain step when the error grows."""
+    """Anderson's mixing of the last Sinkhorn steps, near the solution; plain steps elsewhere."""
 
     def __init__(self, evaluate: Callable[[Tensor], State], epsilon: float) -> None:
         self.evaluate = evaluate
@@ -228,18 +226,20 @@ class _Accelerated:
         self.history: list[State] = []
 
     def run(self, start: Tensor, tol: float, max_iter: int) -> Solution:
-        best = state = self.evaluate(start)
+        state = self.evaluate(start)
         for iteration in range(1, max_iter):
             if state.marginal_error <= tol:
                 return Solution(state, iteration, True)
-            state = self.evaluate(self._next(state, best))
-            best = min(best, state, key=lambda s: s.marginal_error)
-        return Solution(best, max_iter, best.marginal_error <= tol)
+            following = self.evaluate(self._next(state))
+            if not following.marginal_error <= GROWTH_ALLOWED * state.marginal_error:
+                self.history = []
+            state = following
+        return Solution(state, max_iter, state.marginal_error <= tol)
 
-    def _next(self, state: State, best: State) -> Tensor:
-        if not state.marginal_error <= GROWTH_ALLOWED * best.marginal_error:
+    def _next(self, state: State) -> Tensor:
+        if not state.marginal_error <= LARGEST_MIXED:
             self.history = []
-            return sinkhorn_step(best, self.epsilon)
+            return sinkhorn_step(state, self.epsilon)
         self.history = [*self.history, state][-MEMORY:]
         return self._mixed()
 

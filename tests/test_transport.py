@@ -28,8 +28,7 @@ def small():
     """Random cost 12 x 9 with unequal prior weights, in double precision."""
     rng = np.random.default_rng(0)
     weights = rng.dirichlet(np.ones(9))
-    tensors = (torch.as_tensor(a) for a in (rng.normal(size=(12, 4)), rng.normal(size=12) ** 2, rng.normal(size=(9, 4)), rng.normal(size=9)))
-    t, h, eta, normaliser = tensors
+    t, h, eta, normaliser = (torch.as_tensor(rng.normal(size=s)) for s in ((12, 4), 12, (9, 4), 9))
     return Source(t, h), Target(eta, normaliser, torch.as_tensor(weights).log())
 
 

@@ -16,7 +16,10 @@ PROBABILITY_MARGIN = 0.01
 
 
 class Bernoulli(Family):
-    r"""Independent Bernoulli features with the decoder's output as logits, :math:`\log p = t \cdot \eta - \sum \mathrm{softplus}(\eta)`, t = x."""
+    r"""Independent Bernoulli features with the decoder's output as logits.
+
+    .. math:: \log p = t \cdot \eta - \sum \mathrm{softplus}(\eta), \qquad t = x
+    """
 
     def statistics(self, x: Tensor) -> Tensor:
         return x

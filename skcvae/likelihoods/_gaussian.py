@@ -266,9 +266,9 @@ def noise_scale(X: Array) -> float:
     queries = X[:: max(1, len(X) // NEIGHBOUR_QUERIES)]
     centred = NearestNeighbors(n_neighbors=n_neighbours + 1).fit(X - X.mean(0))
     distance = centred.kneighbors(queries - X.mean(0))[0][:, -1]
-    varying = max(1, np.count_nonzero(deviation))
-    smallest = SMALLEST_SCALE * math.sqrt(np.square(deviation).mean())
-    return max(float(np.median(distance)) / math.sqrt(varying), smallest)
+    varying = max(1, int(np.count_nonzero(deviation)))
+    smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
+    return max(float(np.median(distance)) / math.sqrt(float(varying)), smallest)
 
 
 def _checked_scale(scale: object, n_features: int) -> Array:
