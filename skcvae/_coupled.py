@@ -82,9 +82,9 @@ class CoupledVAE(LatentVariableModel):
     n_iter_ : int
         Decoder steps made in training.
     loss_curve_, marginal_error_curve_ : list of float
-        Semi-dual in nats and chi-square of the data marginal on each training step's draws.
+        Semi-dual in nats, at that step's temperature, and chi-square of the data marginal on each training step's draws.
     converged_ : bool
-        Whether training ended by itself and the coupling is within its tolerance.
+        Whether polishing ended by itself, before its last round, and the coupling is within its tolerance.
     prior_, likelihood_, module_ : objects
         The prior, the bound likelihood and the decoder, a torch module on the CPU.
     n_features_in_, feature_names_in_ : as in scikit-learn
@@ -149,22 +149,22 @@ class CoupledVAE(LatentVariableModel):
         try:
             linear = _semidual.start(problem)
             trained, history = _semidual.train(problem, linear.temperature)
-            potential = _semidual.polish(problem, [linear, trained])
+            potential, settled = _semidual.polish(problem, [linear, trained])
             self._pool, self.coupling_ = _semidual.freeze(problem, potential, self.pool_size)
         except Diverged as error:
             raise FloatingPointError(
                 f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), raise epsilon "
                 f"(now {self.epsilon:g}) or standardise X. Nothing was changed by this fit."
             ) from error
-        self._keep(problem, history)
+        self._keep(problem, history, settled)
 
-    def _keep(self, problem: _semidual.Problem, history: _semidual.History) -> None:
+    def _keep(self, problem: _semidual.Problem, history: _semidual.History, settled: bool) -> None:
         self._pool = self._pool.to(torch.empty(0, dtype=torch.float64))
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu()
         self._temperature = self.epsilon
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
-        self.converged_ = self.coupling_.converged and history.plateau_reached
+        self.converged_ = self.coupling_.converged and settled
         if not self.coupling_.converged:
             self._warn_of_marginal_error()
 

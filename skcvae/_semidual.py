@@ -28,7 +28,6 @@ from skcvae.transport import (
     SemiDual,
     Solution,
     Source,
-    State,
     Target,
     c_transform,
     dual_value,
@@ -97,16 +96,15 @@ class Problem:
 
 @dataclass
 class History:
-    """Curves over the training steps, and how the training ended."""
+    """Curves over the training steps: semi-dual in nats, and chi-square of the data marginal on the step's draws."""
 
     loss: list[float] = field(default_factory=list)
     marginal_error: list[float] = field(default_factory=list)
-    plateau_reached: bool = False
 
-    def record(self, state: State, target: Target) -> None:
+    def record(self, value: float, marginal_error: float) -> None:
         """Add one training step."""
-        self.loss.append(float(dual_value(state, target)))
-        self.marginal_error.append(state.marginal_error)
+        self.loss.append(value)
+        self.marginal_error.append(marginal_error)
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class FrozenPlan:
-    """Draws with their barycentres, the potential, the decoder's residual and the semi-dual's value, both in nats over epsilon.
+    """Draws, their barycentres, the decoder's divergence from each, the potential and the semi-dual, in nats over epsilon.
 
     The value of a potential that is not solved says nothing, and is infinite.
     """
@@ -139,7 +137,7 @@ class FrozenPlan:
     z: Tensor
     barycentre: Tensor
     potential: Tensor
-    residual: float
+    divergence: Tensor
     value: float
 
 
@@ -162,12 +160,12 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
 
 def train(problem: Problem, hot: float) -> tuple[Layout, History]:
     """Algorithm 2: solve the potential on fresh draws, then one decoder step; cool while the decoder keeps up."""
-    training = _Training(problem, hot)
+    training = _DualSteps(problem, hot)
     _training.repeat(training.step, problem.max_iter, "train", problem.verbose)
     return Layout.of(problem, training.potential, training.epsilon), training.history
 
 
-class _Training:
+class _DualSteps:
     """The state that goes from one training step to the next."""
 
     def __init__(self, problem: Problem, hot: float) -> None:
@@ -190,34 +188,31 @@ class _Training:
         residual = _training.descend(self.optimiser, loss)
         if solution.converged and residual <= LARGEST_RESIDUAL:
             self.epsilon = max(problem.epsilon, self.epsilon * self.cooling)
-        return self._ended(residual)
+        return self.epsilon == problem.epsilon and self.plateau.reached(residual)
 
     def _solve(self, target: Target) -> Solution:
         solution = self.problem.solver.solve_batch(self.problem.source, target, self.epsilon, self.potential)
         self.potential = sinkhorn_step(solution.state, self.epsilon)
-        self.history.record(solution.state, target)
+        value = float(dual_value(solution.state, target)) + self.problem.family.log_volume
+        self.history.record(value, solution.state.marginal_error)
         return solution
 
-    def _ended(self, residual: float) -> bool:
-        if self.epsilon == self.problem.epsilon:
-            self.history.plateau_reached = self.plateau.reached(residual)
-        return self.history.plateau_reached
 
-
-def polish(problem: Problem, layouts: list[Layout]) -> Tensor:
+def polish(problem: Problem, layouts: list[Layout]) -> tuple[Tensor, bool]:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
-    The first round is made from every layout, and the one that then has the lowest semi-dual goes on. Returns its potential.
+    The first round is made from every layout, and the one that then has the lowest semi-dual goes on. Returns its potential,
+    and whether the rounds ended by themselves.
     """
     plan = _best_after_one_round(problem, layouts)
     values = [plan.value]
     for r in range(1, problem.solver.polish_rounds):
-        if plan.residual <= problem.tol or _stalled(values, problem.tol):
-            break
+        if float(plan.divergence.mean()) <= problem.tol or _stalled(values, problem.tol):
+            return plan.potential, True
         _regress(problem, plan, f"polish {r + 1}/{problem.solver.polish_rounds}")
         plan = _frozen_plan(problem, plan.potential, problem.epsilon)
         values.append(plan.value)
-    return plan.potential
+    return plan.potential, False
 
 
 def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan:
@@ -243,17 +238,26 @@ def _stalled(values: list[float], tol: float) -> bool:
 def _regress(problem: Problem, plan: FrozenPlan, description: str) -> None:
     """`max_iter` steps of robust regression from the plan's draws onto their barycentres, in one cycle of the learning rate."""
     optimiser = _training.adam([problem.decoder, problem.family], problem.learning_rate)
-    order = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
+    index = _regression_order(problem, plan)
 
     def step(t: int) -> bool:
-        index = torch.randint(len(plan.z), (problem.batch_size,), generator=order, device=plan.z.device)
         _training.set_learning_rate(optimiser, problem.learning_rate * _training.one_cycle(t / problem.max_iter))
-        output = problem.decoder(plan.z[index])
-        loss = objectives.robust_coupled(problem.family, output, plan.barycentre[index], problem.epsilon)
+        output = problem.decoder(plan.z[index[t]])
+        loss = objectives.robust_coupled(problem.family, output, plan.barycentre[index[t]], problem.epsilon)
         _training.descend(optimiser, loss)
         return False
 
     _training.repeat(step, problem.max_iter, description, problem.verbose)
+
+
+def _regression_order(problem: Problem, plan: FrozenPlan) -> Tensor:
+    """Indices of each step's draws, (max_iter, batch_size): half of them evenly, half where the decoder is far off."""
+    generator = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
+    shape = problem.max_iter, problem.batch_size
+    even = torch.randint(len(plan.z), shape, generator=generator, device=plan.z.device)
+    weight = plan.divergence + plan.divergence.mean() + torch.finfo(plan.divergence.dtype).tiny
+    hard = torch.multinomial(weight, even.numel(), replacement=True, generator=generator).view(shape)
+    return torch.where(torch.arange(problem.batch_size, device=even.device) < problem.batch_size // 2, hard, even)
 
 
 @torch.no_grad()
@@ -266,14 +270,13 @@ def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> FrozenPlan:
     potential = _better_start(problem, some, potential, hot)
     state = problem.solver.anneal(problem.source, some, _halvings(hot, problem.epsilon), potential, POLISH_ITERATIONS)
     barycentre = c_transform(problem.source, problem.target(output), state.potential, problem.epsilon)[1]
-    residual = float(objectives.coupled(problem.family, output, barycentre, problem.epsilon))
+    divergence = problem.family.divergence(output, barycentre) / problem.epsilon
     value = float(dual_value(state, some)) / problem.epsilon if state.marginal_error <= UNSOLVED else math.inf
-    return FrozenPlan(z, barycentre, state.potential, residual, value)
+    return FrozenPlan(z, barycentre, state.potential, divergence, value)
 
 
 def _better_start(problem: Problem, target: Target, potential: Tensor, epsilon: float) -> Tensor:
-    """The given potential or zero, whichever has the larger dual value: zero is right where the decoder
-    carries the prior onto the data."""
+    """The given potential or zero, whichever has the larger dual value; zero is right for a decoder that carries prior to data."""
     candidates = potential, torch.zeros_like(potential)
     states = [evaluate(problem.source, target, f, epsilon) for f in candidates]
     return max(states, key=lambda state: float(dual_value(state, target))).potential

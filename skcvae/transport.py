@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class State:
     barycentre: Tensor
     log_mass: Tensor
 
-    @property
+    @cached_property
     def marginal_error(self) -> float:
         """Chi-square of the data marginal on these draws."""
         return _kernels.marginal_error(self.log_mass)
