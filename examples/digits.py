@@ -74,7 +74,12 @@ def main() -> None:
     X, classes, kept = load()
     X_train, X_test, _, y_test = train_test_split(X, classes, test_size=0.25, random_state=0)
     model = CoupledVAE(
-        n_components=2, likelihood=GaussianLikelihood("learned_per_feature", floor=0.05), random_state=0, verbose=True
+        n_components=2,
+        likelihood=GaussianLikelihood("learned_per_feature", floor=0.1),
+        hidden_layer_sizes=(128, 128),
+        max_iter=1000,
+        random_state=0,
+        verbose=True,
     )
     begin = time.perf_counter()
     model.fit(X_train)

@@ -60,7 +60,7 @@ class CoupledVAE(LatentVariableModel):
         Draws from the prior in each step; the data are always all used.
     learning_rate_init : float, default=1e-3
         Learning rate of Adam.
-    max_iter : int, default=4000
+    max_iter : int, default=2000
         Decoder steps of the training. Each round of polishing uses as many again, and they are not counted.
     tol : float, default=1e-2
         Training stops when the decoder-to-barycentre residual has not fallen by this share for `n_iter_no_change` windows of 50
@@ -120,7 +120,7 @@ class CoupledVAE(LatentVariableModel):
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
-        max_iter: int = 4000,
+        max_iter: int = 2000,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
         device: str | torch.device = "auto",

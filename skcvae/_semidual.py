@@ -43,9 +43,9 @@ COOLING_SHARE = 0.5
 #: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
 LARGEST_RESIDUAL = 1.0
 #: Draws of a polishing round, at most, and those of them on which the potential is solved.
-POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 20
+POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 12
 #: Rounds of polishing without a fall of the semi-dual after which it ends.
-POLISH_PATIENCE = 2
+POLISH_PATIENCE = 3
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
 #: The frozen solve goes this much below the tolerance on its own draws.
@@ -151,8 +151,7 @@ def start(problem: Problem) -> Layout:
 
 def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     """Variance of the cost's scores along the last encoded axis, in nats: above it as temperature the axis would collapse."""
-    output = torch.cat([bias[None], bias + weight.T])
-    eta = problem.family.natural(output)[0]
+    eta = problem.target(torch.cat([bias[None], bias + weight.T])).natural
     scores = problem.source.statistics @ (eta[1:] - eta[0]).T  # (n, k)
     spread = scores.std(0)
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.epsilon

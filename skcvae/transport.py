@@ -119,7 +119,7 @@ class SemiDual:
         Chi-square to which the potential is solved on a training step's draws before the decoder moves.
     batch_max_iter : int, default=10
         Iterations within one training step. When chi-square stays above 1 the decoder does not move.
-    polish_rounds : int, default=16
+    polish_rounds : int, default=30
         Most rounds of regression onto the frozen plan's barycentres after training.
     max_draws : int, default=131072
         Largest pool that is tried for `tol`.
@@ -143,7 +143,7 @@ class SemiDual:
     max_iter: int = 300
     batch_tol: float = 0.1
     batch_max_iter: int = 10
-    polish_rounds: int = 16
+    polish_rounds: int = 30
     max_draws: int = 131072
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
