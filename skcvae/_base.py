@@ -20,11 +20,12 @@ from skcvae import _validation as check
 from skcvae import posteriors
 from skcvae.likelihoods import Family
 from skcvae.posteriors import Pool, Posterior
-from skcvae.priors import Prior
+from skcvae.priors import CategoricalPrior, Prior
 
 #: Below this median effective sample size the score is dominated by its bias.
 FEWEST_EFFECTIVE_DRAWS = 10
 NOISES = ("matched", "model", "mean")
+SOURCES = ("prior", "aggregate")
 
 
 class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC):
@@ -150,9 +151,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         n_samples: int = 1,
         *,
         noise: Literal["matched", "model", "mean"] = "matched",
+        source: Literal["prior", "aggregate"] = "prior",
         random_state: Any = None,
     ) -> NDArray[np.float64]:
-        r"""New data: z from the prior, then x from the decoder.
+        r"""New data: z from the prior or the aggregate posterior, then x from the decoder.
 
         Parameters
         ----------
@@ -164,6 +166,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             - "mean": the decoder's mean.
 
             For Bernoulli data the first two agree.
+        source : {"prior", "aggregate"}, default="prior"
+            - "prior": z from p(z); what `score_samples` is the density of.
+            - "aggregate": z from the aggregate posterior, :math:`q(z) = p(z) w(z)`, by resampling the pool. Where the model
+              holds it to the prior the two agree.
         random_state : None, int, numpy Generator or RandomState
 
         Returns
@@ -172,9 +178,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """
         check_is_fitted(self)
         check.check_number("n_samples", n_samples, numbers.Integral, 1)
-        check.choose("noise", noise, dict.fromkeys(NOISES))
+        for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
+            check.choose(name, value, dict.fromkeys(names))
         rng = check.make_rng(random_state)
-        z = self.prior_.sample(n_samples, rng)
+        z = self.prior_.sample(n_samples, rng) if source == "prior" else self._pool.sample_aggregate(n_samples, rng)
         return check.in_blocks(z, lambda block: self._decoded(block, noise, rng))
 
     def score_samples(self, X: ArrayLike) -> NDArray:
@@ -267,7 +274,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         return self._restored(family.noise(self._output(Z), rng).detach().cpu().numpy())
 
     def _warn_of_few_draws(self, median: float) -> None:
-        if median < FEWEST_EFFECTIVE_DRAWS:
+        if median < min(FEWEST_EFFECTIVE_DRAWS, len(self._pool.draws) / 2) and not isinstance(self.prior_, CategoricalPrior):
             warnings.warn(
                 f"The median effective sample size of the log-likelihood is {median:.1f} of {len(self._pool.draws)} draws, so the "
                 "score is biased low. Raise pool_size, raise epsilon, or lower n_components.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import numbers
 import warnings
 from collections.abc import Sequence
@@ -9,20 +10,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
-from skcvae import _semidual
+from skcvae import _phases
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae._training import Diverged
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
-from skcvae.networks import ACTIVATIONS, LinearPlusMLP
-from skcvae.priors import PRIORS, Prior
-from skcvae.transport import Coupling, SemiDual
+from skcvae.networks import ACTIVATIONS, Decoder, LinearPlusMLP
+from skcvae.posteriors import Scores
+from skcvae.priors import as_prior, is_discrete
+from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
 
-#: Formulations that have a name.
-FORMULATIONS = {"semi-dual": SemiDual()}
+STRATEGIES = ("dual", "primal")
+#: Solvers by the names of formulation and potential.
+SOLVERS: dict[str, dict[str, Solver]] = {
+    "semi-dual": {"vector": SemiDual(), "network": SemiDualNetwork()},
+    "dual": {"vector": Dual(), "network": DualNetwork()},
+}
+
+
+def _has_atoms(model: CoupledVAE) -> bool:
+    return is_discrete(getattr(model, "prior_", model.prior))
 
 
 class CoupledVAE(LatentVariableModel):
@@ -41,8 +53,9 @@ class CoupledVAE(LatentVariableModel):
     ----------
     n_components : int, default=2
         Dimension k of the latent variable.
-    prior : {"gaussian"} or skcvae.priors.Prior, default="gaussian"
-        Distribution of the latent variable.
+    prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
+        Distribution of the latent variable: a name, a `skcvae.priors.Prior`, a torch distribution, a function
+        ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
     likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
         Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
     hidden_layer_sizes : sequence of int, default=(256, 256)
@@ -52,8 +65,17 @@ class CoupledVAE(LatentVariableModel):
     epsilon : float, default=1.0
         Entropic weight, a factor of the likelihood's temperature: a Gaussian model tells apart what differs by more than
         :math:`\sqrt\epsilon \sigma`. 1 is the weight of a VAE; choose it by `score`.
-    formulation : {"semi-dual"} or skcvae.transport.SemiDual, default="semi-dual"
-        Solver of the coupling, with its tolerances and its schedule.
+    varsigma : float in [0, inf], default=inf
+        Weight of :math:`\mathrm{KL}(q(z) \| p(z))` between aggregate posterior and prior: inf holds them equal, 0 is maximum
+        likelihood with exact posteriors.
+    strategy : {"dual", "primal"}, default="dual"
+        Decoder steps on the columns of the plan (Algorithm 2), or on every datum's importance-weighted draws (Algorithm 1).
+        They differ only while the potential is not solved.
+    formulation : {"semi-dual", "dual"} or skcvae.transport.Solver, default="semi-dual"
+        Solver of the coupling during training; an object brings its own tolerances and schedule.
+    potential : {"vector", "network"}, default="vector"
+        One number for each row of X, or a network of x trained on minibatches of the data. With `formulation="dual"` the prior's
+        potential is a network of z, over atoms a vector.
     pool_size : int, default=4096
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
     batch_size : int, default=256
@@ -106,17 +128,22 @@ class CoupledVAE(LatentVariableModel):
     """
 
     coupling_: Coupling
+    _planes: Scores
+    _hole_level: float
 
     def __init__(
         self,
         n_components: int = 2,
         *,
-        prior: str | Prior = "gaussian",
+        prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
         epsilon: float = 1.0,
-        formulation: str | SemiDual = "semi-dual",
+        varsigma: float = np.inf,
+        strategy: str = "dual",
+        formulation: str | Solver = "semi-dual",
+        potential: str = "vector",
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
@@ -133,7 +160,10 @@ class CoupledVAE(LatentVariableModel):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.epsilon = epsilon
+        self.varsigma = varsigma
+        self.strategy = strategy
         self.formulation = formulation
+        self.potential = potential
         self.pool_size = pool_size
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
@@ -144,24 +174,95 @@ class CoupledVAE(LatentVariableModel):
         self.random_state = random_state
         self.verbose = verbose
 
+    @classmethod
+    def from_infovae(cls, *, alpha: float, lambd: float, **params: Any) -> CoupledVAE:
+        r"""The coupled counterpart of an InfoVAE.
+
+        .. math:: \epsilon = 1 - \alpha, \qquad \varsigma = \alpha + \lambda - 1
+
+        Parameters
+        ----------
+        alpha : float below 1
+        lambd : float with alpha + lambd of at least 1; inf is allowed
+        **params : other parameters of `CoupledVAE`
+
+        Returns
+        -------
+        CoupledVAE
+
+        Examples
+        --------
+        >>> from skcvae import CoupledVAE
+        >>> CoupledVAE.from_infovae(alpha=0.5, lambd=2.5)
+        CoupledVAE(epsilon=0.5, varsigma=2.0)
+        """
+        if not alpha < 1:
+            raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive.")
+        if not alpha + lambd >= 1:
+            raise ValueError(f"alpha + lambd must be at least 1, got {alpha!r} + {lambd!r}: their sum less 1 is a weight.")
+        return cls(epsilon=1 - alpha, varsigma=alpha + lambd - 1, **params)
+
+    @available_if(_has_atoms)
+    def predict(self, X: ArrayLike) -> NDArray[np.intp]:
+        """The most probable atom of each row; only with a prior on atoms.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+
+        Returns
+        -------
+        array of shape (n,), indices of the prior's atoms
+        """
+        pool = self._pool_for(X := self._checked(X))
+        return self._rowwise(X, lambda t: pool.coupling.most_probable(t)).astype(np.intp)
+
+    @torch.no_grad()
+    def hole_score(self, Z: ArrayLike) -> NDArray:
+        r"""How far latent points are from decoding to data; large in a hole.
+
+        .. math:: -\epsilon \log \frac1n \sum_i e^{(f_i + \log p(x_i \mid z))/\epsilon}
+
+        minus its mean on the pool. It needs no data: the sum is bounded from below by its tangents at the pool's draws, so that the
+        score is exact there and otherwise too high by a term of second order in the distance to the nearest.
+
+        Parameters
+        ----------
+        Z : array-like of shape (m, n_components)
+
+        Returns
+        -------
+        array of shape (m,), in nats, in the precision of Z
+        """
+        check_is_fitted(self)
+        return check.in_blocks(check.check_latent(Z, self.n_components), self._holes)
+
+    def _holes(self, Z: NDArray) -> NDArray:
+        like = self._like(Z)
+        eta, normaliser = copy.deepcopy(self.likelihood_).to(like).natural(self._output(Z))
+        score: NDArray = (normaliser - self._temperature * self._planes.to(like).largest(eta)).cpu().numpy()
+        return score - self._hole_level
+
     def _fit(self, X: NDArray[np.float64]) -> None:
         problem = self._problem(X)
         try:
-            linear = _semidual.start(problem)
-            trained, history = _semidual.train(problem, linear.temperature)
-            potential, settled = _semidual.polish(problem, [linear, trained])
-            self._pool, self.coupling_ = _semidual.freeze(problem, potential, self.pool_size)
+            linear = _phases.start(problem)
+            trained, history = _phases.train(problem, linear.temperature)
+            potential, settled = _phases.polish(problem, [linear, trained])
+            frozen = _phases.freeze(problem, potential, self.pool_size)
         except Diverged as error:
             raise FloatingPointError(
                 f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), raise epsilon "
                 f"(now {self.epsilon:g}) or standardise X. Nothing was changed by this fit."
             ) from error
-        self._keep(problem, history, settled)
+        self._keep(problem, frozen, history, settled)
 
-    def _keep(self, problem: _semidual.Problem, history: _semidual.History, settled: bool) -> None:
-        self._pool = self._pool.to(torch.empty(0, dtype=torch.float64))
+    def _keep(self, problem: _phases.Problem, frozen: _phases.Frozen, history: _phases.History, settled: bool) -> None:
+        on_cpu = torch.empty(0, dtype=torch.float64)
+        self._pool, self.coupling_ = frozen.pool.to(on_cpu), frozen.coupling
+        self._planes, self._hole_level = frozen.planes.to(on_cpu), frozen.level
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu()
-        self._temperature = self.epsilon
+        self._temperature = float(self.epsilon)
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
         self.converged_ = self.coupling_.converged and settled
@@ -176,23 +277,26 @@ class CoupledVAE(LatentVariableModel):
             stacklevel=4,
         )
 
-    def _problem(self, X: NDArray[np.float64]) -> _semidual.Problem:
-        self._check_numbers()
+    def _problem(self, X: NDArray[np.float64]) -> _phases.Problem:
+        setting, solver = self._setting(), self._solver()
         sizes = check.check_sizes(self.hidden_layer_sizes)
         check.choose("activation", self.activation, ACTIVATIONS)
-        family = self._bound_likelihood(X)
-        rng, prior = check.make_rng(self.random_state), self._bound_prior()
-        decoder = LinearPlusMLP(self.n_components, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng))
+        family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
+        rng, standardisation = check.make_rng(self.random_state), prior.standardisation()
+        n_inputs = self.n_components if standardisation is None else len(standardisation[1])
+        network = LinearPlusMLP(n_inputs, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng))
         x = torch.as_tensor(family.standardise(X))
         like = torch.empty(0, dtype=family.training_dtype(x, self.epsilon), device=check.make_device(self.device))
-        return _semidual.Problem(
-            decoder=decoder.to(like),
-            family=family.to(like),
-            x=x.to(like),
-            prior=prior,
+        decoder = Decoder(network, standardisation).to(like)
+        return _phases.Problem(decoder, family.to(like), x.to(like), prior, solver, setting, rng)
+
+    def _setting(self) -> _phases.Setting:
+        self._check_numbers()
+        check.choose("strategy", self.strategy, dict.fromkeys(STRATEGIES))
+        return _phases.Setting(
             epsilon=float(self.epsilon),
-            solver=check.choose("formulation", self.formulation, FORMULATIONS, SemiDual),
-            rng=rng,
+            varsigma=float(self.varsigma),
+            strategy=self.strategy,
             batch_size=int(self.batch_size),
             learning_rate=float(self.learning_rate_init),
             max_iter=int(self.max_iter),
@@ -201,20 +305,24 @@ class CoupledVAE(LatentVariableModel):
             verbose=bool(self.verbose),
         )
 
+    def _solver(self) -> Solver:
+        chosen = check.choose("formulation", self.formulation, SOLVERS, Solver)
+        if not isinstance(chosen, Solver):
+            return check.choose("potential", self.potential, chosen)
+        if chosen.potential != self.potential:
+            raise ValueError(
+                f"formulation={chosen!r} has a {chosen.potential} potential and potential is {self.potential!r}. Make them agree."
+            )
+        return chosen
+
     def _check_numbers(self) -> None:
         for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
         for name in ("epsilon", "learning_rate_init"):
             check.check_number(name, getattr(self, name), numbers.Real, 0, open_low=True)
         check.check_number("tol", self.tol, numbers.Real, 0)
+        check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
 
     def _bound_likelihood(self, X: NDArray[np.float64]) -> Family:
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
         return (chosen() if isinstance(chosen, type) else chosen).bind(X)
-
-    def _bound_prior(self) -> Prior:
-        chosen = check.choose("prior", self.prior, PRIORS, Prior)
-        prior = chosen(self.n_components) if not isinstance(chosen, Prior) else chosen
-        if prior.n_components != self.n_components:
-            raise ValueError(f"prior has {prior.n_components} components and n_components is {self.n_components}. Make them equal.")
-        return prior

@@ -107,14 +107,12 @@ def chunk_length(n_keys: int) -> int:
 def marginal_error(log_mass: Tensor, other: Tensor | None = None) -> float:
     r"""The :math:`\chi^2` of a marginal given as the log of its density with respect to the uniform one.
 
-    .. math:: \chi^2 = \frac1n \sum_i \rho_i \rho_i' - 1
+    .. math:: \chi^2 = \frac1n \sum_i (\rho_i - 1) (\rho_i' - 1)
 
     With two independent estimates of the density the error is unbiased; with one it also counts that estimate's own noise.
     """
-    if other is None:
-        return float(log_mass.clamp(max=LARGEST_LOG_MASS).expm1().square().mean())
-    total = (log_mass + other).clamp(max=2 * LARGEST_LOG_MASS)
-    return float(total.exp().mean() - 1)
+    first, second = (mass.clamp(max=LARGEST_LOG_MASS).expm1() for mass in (log_mass, log_mass if other is None else other))
+    return float((first * second).mean())
 
 
 def log_effective_size(log_sum: Tensor, log_sum_squares: Tensor) -> Tensor:

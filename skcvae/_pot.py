@@ -1,34 +1,94 @@
 """The only file that imports POT; it owns the change of convention.
 
-POT's Sinkhorn returns scalings u, v of exp(-C/epsilon) with the weights inside them; here potentials are in cost units and the
-plan's density with respect to the product of the marginals is exp((f_i + g_j - C_ij)/epsilon).
+POT's Sinkhorn returns scalings of exp(-C/epsilon), with the weights inside them or not, by function; here potentials are in cost
+units and the plan's density with respect to the product of the marginals is exp((f_i + g_j - C_ij)/epsilon).
 """
 
 from __future__ import annotations
 
+import math
+import warnings
+from dataclasses import dataclass
+
 import numpy as np
-import ot
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
 
-def sinkhorn(cost: Array, a: Array, b: Array, epsilon: float, tol: float = 1e-12) -> tuple[Array, Array]:
-    r"""Potentials of entropic optimal transport between two discrete measures, in the log domain.
+def semi_relaxed(
+    cost: Array,
+    weights: Array,
+    start: Array,
+    epsilon: float,
+    varsigma: float = math.inf,
+    *,
+    tol: float = 1e-12,
+    max_iter: int = 100_000,
+) -> tuple[Array, int] | None:
+    r"""Data potential of entropic transport from equally weighted rows, held exactly, to weighted columns.
 
     Parameters
     ----------
     cost : array of shape (n, m)
-    a, b : arrays of shape (n,) and (m,), the weights of rows and columns
+    weights : array of shape (m,), of the columns
+    start : array of shape (n,), a potential to start from, in cost units
     epsilon : float > 0, in cost units
-    tol : float, POT's tolerance on the marginal
+    varsigma : float > 0 or inf, weight of the columns' Kullback-Leibler divergence; inf holds the columns exactly
+    tol : float, POT's tolerance: on the columns' marginal, or on the relative change where varsigma is finite
+    max_iter : int
 
     Returns
     -------
-    f, g : arrays of shape (n,) and (m,), in cost units, with :math:`\sum_j b_j g_j = 0`
+    potential : array of shape (n,), f in cost units
+    n_iter : int
+        None in place of both where POT's result is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcvae._pot import semi_relaxed
+    >>> semi_relaxed(np.zeros((3, 2)), np.array([0.5, 0.5]), np.zeros(3), 1.0)[0].round(12)
+    array([0., 0., 0.])
     """
-    result = ot.bregman.sinkhorn_log(a, b, cost, epsilon, numItermax=100_000, stopThr=tol, log=True)[1]
-    f = epsilon * (result["log_u"] - np.log(a))
-    g = epsilon * (result["log_v"] - np.log(b))
-    shift = float(b @ g)
-    return f + shift, g - shift
+    nearest = cost.min(1)  # so that the kernel's largest entry in each row is 1
+    problem = _Problem((cost - nearest[:, None]) / epsilon, weights, (start - nearest) / epsilon, varsigma / epsilon, tol, max_iter)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        scaled, n_iter = problem.balanced() if varsigma == math.inf else problem.unbalanced()
+    found = nearest + epsilon * scaled
+    return (found, n_iter) if np.isfinite(found).all() else None
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """The same problem in units of epsilon."""
+
+    cost: Array
+    b: Array
+    start: Array
+    varsigma: float
+    tol: float
+    max_iter: int
+
+    def balanced(self) -> tuple[Array, int]:
+        """In the log domain: POT's scalings hold the weights."""
+        import ot
+
+        log_a = -math.log(len(self.start))
+        a, warm = np.full_like(self.start, 1 / len(self.start)), (self.start + log_a, np.zeros_like(self.b))
+        log = ot.bregman.sinkhorn_log(a, self.b, self.cost, 1.0, self.max_iter, self.tol, log=True, warmstart=warm)[1]
+        return log["log_u"] - log_a, log["niter"] + 1
+
+    def unbalanced(self) -> tuple[Array, int]:
+        """With absorption of large scalings: POT's are with respect to the product of the weights."""
+        import ot
+
+        a = np.full_like(self.start, 1 / len(self.start))
+        log_sum = np.logaddexp.reduce(self.start[:, None] - self.cost, axis=0) - math.log(len(a))
+        warm = (self.start, -log_sum * self.varsigma / (1 + self.varsigma))
+        log = ot.unbalanced.sinkhorn_unbalanced(
+            a, self.b, self.cost, 1.0, (math.inf, self.varsigma), method="sinkhorn_stabilized", reg_type="kl",
+            warmstart=warm, numItermax=self.max_iter, stopThr=self.tol, log=True,
+        )[1]  # fmt: skip
+        return log["logu"], 10 * len(log["err"])

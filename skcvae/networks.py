@@ -6,7 +6,9 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 #: Activations that have a name, in scikit-learn's words where it has one.
@@ -20,6 +22,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 #: The hidden part starts small beside the linear part, which carries the principal axes.
 OUTPUT_GAIN = 0.1
+#: Standardised latent variables are cut here, so that a heavy-tailed prior asks for no extrapolation; Gaussian draws stay within.
+LARGEST_INPUT = 8.0
 
 
 class LinearPlusMLP(nn.Module):
@@ -66,6 +70,44 @@ class LinearPlusMLP(nn.Module):
         """Make the linear part `weight` (n_outputs, n_inputs) and `bias` (n_outputs,)."""
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(bias)
+
+
+class Decoder(nn.Module):
+    """A network of standardised latent variables.
+
+    Parameters
+    ----------
+    network : nn.Module
+    standardisation : tuple of mean (k,) and whitening (r, k), or None where z is standardised as it is
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skcvae.networks import Decoder
+    >>> Decoder(torch.nn.Identity(), (np.array([0.5]), np.array([[12**0.5]])))(torch.ones(1, 1).double()).item()
+    1.7320508075688772
+    """
+
+    mean: Tensor | None
+    whitening: Tensor | None
+
+    def __init__(self, network: nn.Module, standardisation: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> None:
+        super().__init__()
+        self.network = network
+        mean, whitening = (None, None) if standardisation is None else map(torch.as_tensor, standardisation)
+        self.register_buffer("mean", mean)
+        self.register_buffer("whitening", whitening)
+
+    def inputs(self, z: Tensor) -> Tensor:
+        """Latent points (m, k) with zero mean and identity covariance under the prior, (m, r); far tails are cut."""
+        if self.mean is None or self.whitening is None:
+            return z
+        return ((z - self.mean) @ self.whitening.T).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Evaluate at latent points of shape (m, k)."""
+        output: Tensor = self.network(self.inputs(z))
+        return output
 
 
 def _linear(n_inputs: int, n_outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:

@@ -7,22 +7,23 @@ from torch import Tensor
 from skcvae.likelihoods import Family
 
 
-def coupled(family: Family, output: Tensor, barycentre: Tensor, epsilon: float) -> Tensor:
-    r"""The decoder's part of the semi-dual at a solved potential, in units of the temperature; a scalar.
+def coupled(family: Family, output: Tensor, barycentre: Tensor, mass: Tensor, epsilon: float) -> Tensor:
+    r"""The decoder's part of the dual at a solved potential, in units of the temperature; a scalar.
 
-    .. math:: \frac1{\epsilon m} \sum_j D_j, \qquad D_j = A(\eta_j) + A^*(O_j) - O_j \cdot \eta_j
+    .. math:: \frac1\epsilon \sum_j \mu_j D_j, \qquad D_j = A(\eta_j) + A^*(O_j) - O_j \cdot \eta_j
 
-    Its gradient at fixed barycentres is that of :math:`J/\epsilon` at fixed f (Proposition 3.2, with the derivative inside the
-    expectation): no gradient flows through the plan. As a number it is the residual between decoder and barycentre.
+    with :math:`\mu_j` the plan's mass in column j, 1/m for m draws and a hard marginal. Its gradient at fixed barycentres is that
+    of :math:`J/\epsilon` at fixed f (Proposition 3.2, with the derivative inside the expectation): no gradient flows through the
+    plan. As a number it is the residual between decoder and barycentre.
     """
-    return family.divergence(output, barycentre).mean() / epsilon
+    return (mass * family.divergence(output, barycentre)).sum() / epsilon
 
 
-def robust_coupled(family: Family, output: Tensor, barycentre: Tensor, epsilon: float) -> Tensor:
+def robust_coupled(family: Family, output: Tensor, barycentre: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     r"""Regression onto the barycentres of a frozen plan that grows linearly at the borders between cells; a scalar.
 
-    .. math:: \frac1m \sum_j \left(\sqrt{1 + 2 D_j/\epsilon} - 1\right)
+    .. math:: \frac1m \sum_j w_j \left(\sqrt{1 + 2 D_j/\epsilon} - 1\right)
 
     The barycentre is a function of z, so every loss with its minimum at :math:`D_j = 0` has the same solution.
     """
-    return ((1 + 2 * family.divergence(output, barycentre) / epsilon).sqrt() - 1).mean()
+    return (weight * ((1 + 2 * family.divergence(output, barycentre) / epsilon).sqrt() - 1)).mean()

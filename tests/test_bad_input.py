@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from conftest import QUICK
 
-from skcvae import CoupledVAE, _semidual
+from skcvae import CoupledVAE, _phases
 from skcvae._training import Diverged
 from skcvae.priors import GaussianPrior
+from skcvae.transport import SemiDualNetwork
 
 
 @pytest.mark.parametrize(
@@ -46,11 +48,26 @@ def test_bad_data(X, bad, message):
         ("tol", -1.0, ValueError, "tol"),
         ("n_iter_no_change", 0, ValueError, "n_iter_no_change"),
         ("prior", "gauss", ValueError, "prior must be one of 'gaussian'"),
+        ("prior", [[0.0, 1.0]], ValueError, "at least two"),
+        ("prior", ([[0.0, 1.0], [1.0, 0.0]], [0.5, 0.6]), ValueError, "sum to 1, got a sum of 1.1. Divide"),
+        ("prior", ([[0.0, 1.0], [1.0, 0.0]], [1.5, -0.5]), ValueError, "not negative"),
+        ("prior", ([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]], [0.5, 0.5]), ValueError, "3 atoms and 2 probs"),
+        ("prior", ([[0.0, 1.0], [0.0, 1.0]], [0.5, 0.5]), ValueError, "differ from each other"),
+        ("prior", lambda n, seed: np.zeros(n), ValueError, r"shape \(16, 2\), \(n_samples, n_components\), got \(16,\)"),
+        ("prior", lambda n, seed: np.full((n, 2), np.nan), ValueError, "NaN or infinity"),
+        ("prior", lambda n, seed: np.zeros((n, 2), dtype=complex), TypeError, "real numbers, got dtype complex"),
+        ("prior", torch.distributions.Normal(torch.zeros(3, 2), 1.0), ValueError, "must be vectors"),
+        ("prior", torch.distributions.Normal(torch.zeros(3), 1.0), ValueError, "3 components and n_components is 2"),
+        ("varsigma", -1.0, ValueError, "varsigma must be a number of at least 0, got -1.0"),
+        ("varsigma", np.nan, ValueError, "varsigma must be a number"),
+        ("strategy", "both", ValueError, "strategy must be one of 'dual', 'primal'"),
+        ("potential", "scalar", ValueError, "potential must be one of 'vector', 'network'"),
+        ("formulation", SemiDualNetwork(), ValueError, "has a network potential and potential is 'vector'. Make them agree"),
         ("prior", 3, TypeError, "prior must be one of"),
         ("prior", GaussianPrior(5), ValueError, "Make them equal"),
         ("likelihood", "normal", ValueError, "likelihood must be one of 'gaussian', 'bernoulli'"),
         ("likelihood", "bernoulli", ValueError, r"expects values in \[0, 1\]"),
-        ("formulation", "primal", ValueError, "formulation must be one of 'semi-dual'"),
+        ("formulation", "primal", ValueError, "formulation must be one of 'semi-dual', 'dual'"),
         ("activation", "logistic", ValueError, "activation must be one of 'relu'"),
         ("hidden_layer_sizes", (0,), ValueError, "hidden_layer_sizes"),
         ("hidden_layer_sizes", "big", TypeError, "hidden_layer_sizes"),
@@ -120,7 +137,7 @@ def test_divergence_is_reported_and_the_earlier_fit_kept(X, monkeypatch):
     def diverge(*_):
         raise Diverged("the loss became nan")
 
-    monkeypatch.setattr(_semidual, "train", diverge)
+    monkeypatch.setattr(_phases, "train", diverge)
     with pytest.raises(FloatingPointError, match=r"the loss became nan.* Lower learning_rate_init"):
         model.fit(X[:, :2])
     monkeypatch.undo()

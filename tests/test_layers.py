@@ -10,10 +10,11 @@ ROWS = [
     ["__init__"],
     ["_coupled"],
     ["_base"],
-    ["_semidual"],
+    ["_phases"],
     ["_validation", "_training"],
     ["objectives", "posteriors"],
-    ["priors", "likelihoods", "networks", "transport"],
+    ["priors", "likelihoods", "transport"],
+    ["networks"],
     ["_kernels", "_pot"],
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,18 @@
+"""A coupled fit in its four phases: start, train, polish and freeze.
+
+- *Start*: the decoder's linear part is laid along the principal axes. With a linear decoder the coupling is a convex problem, and
+  its barycentres, solved from hot to cold, are an entropic Brenier map from prior to data: one candidate for the layout.
+- *Train*: on fresh prior draws the potentials are improved, then the decoder makes one step on the columns of the plan, while the
+  temperature falls. This finds layouts off the principal axes: the other candidate. Strategy, formulation and kind of potential
+  belong here.
+- *Polish*: the plan is frozen on many draws and the decoder regressed onto its barycentres. Both candidates get one round; the one
+  with the lower semi-dual goes on, round by round.
+- *Freeze*: the decoder stays, the potential is solved on a pool that grows until fresh draws certify the data marginal.
+"""
+
+from skcvae._phases._freeze import Frozen, freeze
+from skcvae._phases._polish import polish
+from skcvae._phases._problem import History, Layout, Problem, Setting
+from skcvae._phases._train import start, train
+
+__all__ = ["Frozen", "History", "Layout", "Problem", "Setting", "freeze", "polish", "start", "train"]

@@ -1,0 +1,109 @@
+"""The last phase: the decoder stays, and the coupling is solved and certified."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skcvae import _training
+from skcvae._phases._problem import Draws, Problem
+from skcvae.posteriors import Pool, Scores
+from skcvae.transport import Coupling, PriorSide, Solution, Source, Target, fresh_marginal_error, prior_side
+
+#: The frozen solve goes this much below the tolerance on its own draws; over atoms, which are all there is, further.
+FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
+#: The pool grows at most this much at once, and a solve on a grown pool, which starts warm, gets this share of the iterations.
+LARGEST_GROWTH, WARM_SHARE = 8, 1 / 6
+#: A pool that stays above this chi-square is no coupling.
+LOST = 1.0
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The result of a fit.
+
+    Attributes
+    ----------
+    pool : Pool, what inference uses
+    coupling : Coupling, the record
+    planes : Scores, see `supporting_planes`
+    level : float, mean of the c-transform on the pool, in nats
+    """
+
+    pool: Pool
+    coupling: Coupling
+    planes: Scores
+    level: float
+
+
+@torch.no_grad()
+def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
+    """Solve the potential of the frozen decoder on a pool that grows until fresh draws certify the data marginal."""
+    tol, n_iter, allowed = problem.solver.tol, 0, problem.solver.max_iter
+    while True:
+        draws = problem.draws(n_draws)
+        solution = _solve(problem, draws, potential, allowed)
+        potential, n_iter = solution.state.potential, n_iter + solution.n_iter
+        error = _certificate(problem, potential, n_draws)
+        if error <= tol or problem.has_atoms or 2 * n_draws > problem.solver.max_draws:
+            break
+        allowed = math.ceil(WARM_SHARE * problem.solver.max_iter)
+        n_draws = min(n_draws * _growth(error / tol), problem.solver.max_draws)
+    if not error <= LOST:
+        raise _training.Diverged(f"the data marginal of the coupling is off by a chi-square of {error:.3g}")
+    return _frozen(problem, draws, potential, error, n_iter)
+
+
+def _growth(ratio: float) -> int:
+    """The power of two by which the pool grows when the error is `ratio` times its tolerance."""
+    return int(2 ** math.ceil(math.log2(min(LARGEST_GROWTH, max(2.0, ratio)))))
+
+
+def _target(problem: Problem, draws: Draws) -> Target:
+    return problem.target(problem.decoder(draws.z), draws)
+
+
+def _solve(problem: Problem, draws: Draws, potential: Tensor, max_iter: int) -> Solution:
+    share = ATOMS_TOL_SHARE if problem.has_atoms else FROZEN_TOL_SHARE
+    solver = problem.exact(share * problem.solver.tol, max_iter)
+    return solver.solve(problem.source, _target(problem, draws), problem.setting.epsilon, potential)
+
+
+def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
+    targets = [_target(problem, problem.draws(n_draws)) for _ in range(2)]
+    return fresh_marginal_error(problem.source, (targets[0], targets[1]), potential, problem.setting.epsilon)
+
+
+def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_iter: int) -> Frozen:
+    """The pool and its record, in double precision; at a hard marginal with the gauge in which g averages to zero on the pool."""
+    output = problem.decoder(draws.z).double()
+    family, epsilon, log_weights = problem.family.double(), problem.setting.epsilon, draws.log_weights.double()
+    x, f, softness = problem.x.double(), potential.double(), problem.setting.softness
+    source = Source(family.statistics(x), family.carrier(x))
+    eta, normaliser = family.natural(output)
+    side = prior_side(source, Target(eta, normaliser, log_weights, softness=softness), f, epsilon)
+    gauge = float((log_weights.exp() * side.prior_potential).sum()) if softness == 0 else 0.0
+    coupling = Scores(eta / epsilon, log_weights + (side.prior_potential - gauge - normaliser) / epsilon)
+    key, tempered_normaliser = family.tempered(epsilon).double().natural(output)
+    density = Scores(key, log_weights - tempered_normaliser)
+    pool = Pool(draws.z.double(), family.mean(output), coupling, density, log_weights + side.log_density)
+    value = float(side.dual_value) + family.log_volume
+    record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(output))
+    planes = supporting_planes(eta, normaliser, side, epsilon)
+    return Frozen(pool, record, planes, float((log_weights.exp() * side.c_transform).sum()))
+
+
+def supporting_planes(eta: Tensor, normaliser: Tensor, side: PriorSide, epsilon: float) -> Scores:
+    r"""What extends the c-transform from the pool to any latent point without the data.
+
+    .. math:: g^0(z) = A(z) - \epsilon L(\eta(z)), \qquad
+              L(\eta) = \log \frac1n \sum_i e^{(f_i - h_i + t_i \cdot \eta)/\epsilon} \ge
+              \max_j \big( L(\eta_j) + O_j \cdot (\eta - \eta_j)/\epsilon \big)
+
+    L is convex and its gradient at a draw is the barycentre there: the planes touch it at every draw of the pool.
+    """
+    key = side.barycentre / epsilon
+    return Scores(key, (normaliser - side.c_transform) / epsilon - (key * eta).sum(1))

@@ -1,0 +1,127 @@
+"""What the phases share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skcvae.likelihoods import Family
+from skcvae.networks import Decoder
+from skcvae.priors import CategoricalPrior, Prior
+from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The numbers of a fit, as the user gave them."""
+
+    epsilon: float
+    varsigma: float
+    strategy: str
+    batch_size: int
+    learning_rate: float
+    max_iter: int
+    tol: float
+    patience: int
+    verbose: bool
+
+    @property
+    def softness(self) -> float:
+        r"""Softness of the prior's marginal, :math:`\\epsilon/(\\epsilon + \\varsigma)`, kept while the temperature falls."""
+        return self.epsilon / (self.epsilon + self.varsigma)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Points z (m, k) of the prior with their log-weights (m,)."""
+
+    z: Tensor
+    log_weights: Tensor
+
+    def head(self, n_draws: int) -> Draws:
+        """The first of equally weighted draws, or all atoms if there are no more."""
+        z = self.z[:n_draws]
+        return self if len(z) == len(self.z) else Draws(z, torch.full_like(self.log_weights[:n_draws], -math.log(n_draws)))
+
+
+@dataclass
+class Problem:
+    """The model, the data in training precision, the solver and the settings."""
+
+    decoder: Decoder
+    family: Family
+    x: Tensor
+    prior: Prior
+    solver: Solver
+    setting: Setting
+    rng: np.random.Generator
+    source: Source = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.source = Source(self.family.statistics(self.x), self.family.carrier(self.x), self.x)
+
+    @property
+    def has_atoms(self) -> bool:
+        """Whether the prior's draws are always the same atoms."""
+        return isinstance(self.prior, CategoricalPrior)
+
+    def draws(self, n_draws: int) -> Draws:
+        """Evenly spread draws from the prior, or its atoms."""
+        if isinstance(self.prior, CategoricalPrior):
+            return Draws(self._tensor(self.prior.positions()), self._tensor(np.log(self.prior.weights())))
+        return self.equally_weighted(self.prior.quasi_sample(n_draws, self.rng))
+
+    def equally_weighted(self, z: np.ndarray) -> Draws:
+        """Draws of equal weight, in training precision, on the training device."""
+        return Draws(self._tensor(z), self._tensor(np.full(len(z), -math.log(len(z)))))
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array).to(self.x)
+
+    def target(self, output: Tensor, draws: Draws) -> Target:
+        """The prior's side of the cost at decoder outputs of draws."""
+        eta, normaliser = self.family.natural(output.detach())
+        return Target(eta.detach(), normaliser.detach(), draws.log_weights, self.decoder.inputs(draws.z), self.setting.softness)
+
+    def exact(self, tol: float, max_iter: int) -> VectorSolver:
+        """The solver of a frozen problem: all data, a vector potential."""
+        shared = {f.name: getattr(self.solver, f.name) for f in fields(Solver)}
+        kind = Sinkhorn if self.has_atoms else SemiDual
+        return kind(**{**shared, "tol": tol, "max_iter": max_iter})
+
+
+@dataclass
+class History:
+    """Curves over the training steps: the dual in nats, and chi-square of the data marginal on the step's draws."""
+
+    loss: list[float] = field(default_factory=list)
+    marginal_error: list[float] = field(default_factory=list)
+
+    def record(self, value: float, marginal_error: float) -> None:
+        """Add one training step."""
+        self.loss.append(value)
+        self.marginal_error.append(marginal_error)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A decoder and family to go on from, with the potential and the temperature at which they were found."""
+
+    weights: tuple[dict[str, Tensor], dict[str, Tensor]]
+    potential: Tensor
+    temperature: float
+
+    @classmethod
+    def of(cls, problem: Problem, potential: Tensor, temperature: float) -> Layout:
+        """A copy of the problem's present state."""
+        copies = tuple({k: v.clone() for k, v in m.state_dict().items()} for m in (problem.decoder, problem.family))
+        return cls((copies[0], copies[1]), potential, temperature)
+
+    def restore(self, problem: Problem) -> None:
+        """Put the problem back into this state."""
+        problem.decoder.load_state_dict(self.weights[0])
+        problem.family.load_state_dict(self.weights[1])

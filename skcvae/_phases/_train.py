@@ -1,0 +1,95 @@
+"""The first two phases: start on the principal axes, and train while the temperature falls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skcvae import _training, objectives
+from skcvae._phases._problem import Draws, History, Layout, Problem
+from skcvae.transport import Columns, Solution, Target, dual_columns, primal_columns
+
+#: Training starts at this share of the smallest encoded variance, above which that axis would collapse.
+HOT_SHARE = 0.5
+#: Share of the steps over which the temperature would fall to its target if nothing held it.
+COOLING_SHARE = 0.5
+#: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
+LARGEST_RESIDUAL = 1.0
+#: A batch that stays above this chi-square moves no decoder.
+LOST = 1.0
+
+
+def start(problem: Problem) -> Layout:
+    """The layout of a linear decoder along the principal axes, at the temperature that training starts from."""
+    n_axes = problem.decoder.inputs(problem.draws(1).z).shape[1]
+    axes = problem.family.linear_start(problem.x, n_axes, 0.0)
+    hot = max(problem.setting.epsilon, HOT_SHARE * _smallest_variance(problem, *axes))
+    problem.decoder.network.set_linear(*problem.family.linear_start(problem.x, n_axes, hot))  # type: ignore[operator]
+    return Layout.of(problem, torch.zeros_like(problem.source.carrier), hot)
+
+
+def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
+    """Variance of the cost's scores along the last encoded axis, in nats: above it as temperature the axis would collapse."""
+    eta = problem.family.natural(torch.cat([bias[None], bias + weight.T]))[0].detach()
+    scores = problem.source.statistics @ (eta[1:] - eta[0]).T  # (n, k)
+    spread = scores.std(0)
+    return float(spread[spread > 0].min()) if (spread > 0).any() else problem.setting.epsilon
+
+
+def train(problem: Problem, hot: float) -> tuple[Layout, History]:
+    """Improve the potentials on fresh draws, then one decoder step; cool while the decoder keeps up."""
+    training = _Steps(problem, hot)
+    _training.repeat(training.step, problem.setting.max_iter, "train", problem.setting.verbose)
+    return Layout.of(problem, training.potentials.vector(), training.epsilon), training.history
+
+
+class _Steps:
+    """The state that goes from one training step to the next."""
+
+    def __init__(self, problem: Problem, hot: float) -> None:
+        setting, self.problem, self.epsilon = problem.setting, problem, hot
+        generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
+        n_inputs = None if problem.has_atoms else problem.decoder.inputs(problem.draws(1).z).shape[1]
+        self.potentials = problem.solver.begin(problem.source, n_inputs, generator)
+        self.history, self.plateau = History(), _training.Plateau(setting.tol, setting.patience)
+        self.draw = self._stream()
+        self.optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
+        self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * setting.max_iter))
+
+    def _stream(self) -> Callable[[], Draws]:
+        problem = self.problem
+        if problem.has_atoms:
+            atoms = problem.draws(0)
+            return lambda: atoms
+        following = problem.prior.stream(problem.setting.batch_size, problem.rng)
+        return lambda: problem.equally_weighted(following())
+
+    def step(self, t: int) -> bool:
+        """One step; True when training may end."""
+        problem, setting = self.problem, self.problem.setting
+        _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
+        draws = self.draw()
+        output = problem.decoder(draws.z)
+        target = problem.target(output, draws)
+        solution = self._improve(target)
+        if not solution.state.marginal_error <= LOST:
+            return False
+        columns = self._columns(target, solution)
+        loss = objectives.coupled(problem.family, output, columns.barycentre, columns.mass, self.epsilon)
+        residual = _training.descend(self.optimiser, loss)
+        if solution.converged and residual <= LARGEST_RESIDUAL:
+            self.epsilon = max(setting.epsilon, self.epsilon * self.cooling)
+        return self.epsilon == setting.epsilon and self.plateau.reached(residual)
+
+    def _improve(self, target: Target) -> Solution:
+        solution = self.potentials.improve(target, self.epsilon)
+        value = float(solution.state.dual_value) + self.problem.family.log_volume
+        self.history.record(value, solution.state.marginal_error)
+        return solution
+
+    def _columns(self, target: Target, solution: Solution) -> Columns:
+        if self.problem.setting.strategy == "dual":
+            return dual_columns(target, solution.state)
+        return primal_columns(solution.source, target, solution.state, self.epsilon)

@@ -1,0 +1,115 @@
+"""Prior distributions of the latent variable: a small abstract class and its final classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch.distributions import Distribution
+
+from skcvae.priors._base import Prior, QuantilePrior
+from skcvae.priors._continuous import DirichletPrior, GaussianPrior, MixturePrior, UniformPrior, axes_mixture
+from skcvae.priors._discrete import CategoricalPrior
+from skcvae.priors._given import SamplerPrior, TorchPrior
+
+#: Priors that have a name, by the number of components.
+PRIORS: dict[str, Callable[[int], Prior]] = {
+    "gaussian": GaussianPrior,
+    "uniform": UniformPrior,
+    "dirichlet": lambda n_components: DirichletPrior(np.ones(n_components)),
+    "categorical": lambda n_components: CategoricalPrior(np.full(n_components, 1 / n_components)),
+    "mixture": axes_mixture,
+}
+
+
+def as_prior(value: Any, n_components: int) -> Prior:
+    """The prior that a user's value stands for.
+
+    Parameters
+    ----------
+    value : str, Prior, torch.distributions.Distribution, callable, array of atoms, or tuple (atoms, weights)
+    n_components : int, the dimension that it must have
+
+    Returns
+    -------
+    Prior
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the value is none of these, or has another dimension.
+
+    Examples
+    --------
+    >>> from skcvae.priors import as_prior
+    >>> as_prior("uniform", 2)
+    UniformPrior(n_components=2, low=0.0, high=1.0)
+    """
+    prior = _interpreted(value, n_components)
+    if prior.n_components != n_components:
+        raise ValueError(f"prior has {prior.n_components} components and n_components is {n_components}. Make them equal.")
+    return prior
+
+
+def _interpreted(value: Any, n_components: int) -> Prior:
+    if isinstance(value, Prior):
+        return value
+    if isinstance(value, str) and value in PRIORS:
+        return PRIORS[value](n_components)
+    if isinstance(value, Distribution):
+        return _from_torch(value)
+    if isinstance(value, tuple) and len(value) == 2:
+        return CategoricalPrior(value[1], value[0])
+    if isinstance(value, (np.ndarray, list)):
+        return CategoricalPrior(np.full(len(value), 1 / max(len(value), 1)), value)
+    if callable(value) and not isinstance(value, type):
+        return SamplerPrior(value, n_components)
+    error = ValueError if isinstance(value, str) else TypeError
+    names = ", ".join(map(repr, PRIORS))
+    raise error(
+        f"prior must be one of {names}, a skcvae.priors.Prior, a torch distribution, an array of atoms, a tuple (atoms, weights) "
+        f"or a function sampler(n_samples, random_state), got {value!r}."
+    )
+
+
+def _from_torch(given: Distribution) -> Prior:
+    if not _lists_atoms(given):
+        return TorchPrior(given)
+    atoms = given.enumerate_support()
+    return CategoricalPrior(given.log_prob(atoms).exp().double().numpy(), atoms.double().numpy())
+
+
+def _lists_atoms(given: Distribution) -> bool:
+    return bool(given.has_enumerate_support) and len(given.event_shape) == 1 and not given.batch_shape
+
+
+def is_discrete(value: Any) -> bool:
+    """Whether a user's value stands for a prior on finitely many atoms; nothing is drawn.
+
+    Examples
+    --------
+    >>> from skcvae.priors import is_discrete
+    >>> is_discrete("gaussian"), is_discrete("categorical")
+    (False, True)
+    """
+    if isinstance(value, Distribution):
+        return _lists_atoms(value)
+    return isinstance(value, (CategoricalPrior, tuple, list, np.ndarray)) or (isinstance(value, str) and value == "categorical")
+
+
+__all__ = [
+    "PRIORS",
+    "CategoricalPrior",
+    "DirichletPrior",
+    "GaussianPrior",
+    "MixturePrior",
+    "Prior",
+    "QuantilePrior",
+    "SamplerPrior",
+    "TorchPrior",
+    "UniformPrior",
+    "as_prior",
+    "axes_mixture",
+    "is_discrete",
+]

@@ -1,0 +1,129 @@
+"""The abstract prior, and the one that is a map of uniform points.
+
+A prior knows its dimension and how to draw, and nothing of networks, data or losses.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import qmc
+from torch.distributions import Distribution
+
+Array = NDArray[np.float64]
+#: Blocks that `stream` draws at once, so that the cost of a call is shared by many steps.
+BLOCKS_PER_DRAW = 64
+#: Draws from which a prior without closed moments is standardised, and the share cut off each end, where tails may be heavy.
+STANDARDISING_DRAWS, TRIMMED_SHARE = 4096, 0.005
+#: Directions whose variance is below this share of the largest one are not varied by the prior.
+SMALLEST_VARIANCE_SHARE = 1e-8
+
+
+class Prior(ABC):
+    """A distribution p(z) on :math:`R^k` that can be drawn from."""
+
+    n_components: int
+
+    @abstractmethod
+    def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
+        """Independent draws from the prior.
+
+        Parameters
+        ----------
+        n_samples : int
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        array of shape (n_samples, k), float64
+        """
+
+    def quasi_sample(self, n_samples: int, rng: np.random.Generator) -> Array:
+        """Draws that fill the prior as evenly as it allows, (n_samples, k): scrambled Sobol points, or plain draws."""
+        return self._sampler(rng)(n_samples)
+
+    def stream(self, n_samples: int, rng: np.random.Generator) -> Callable[[], Array]:
+        """A function that returns the next `n_samples` evenly spread draws at every call, (n_samples, k)."""
+        draw, blocks = self._sampler(rng), []  # type: ignore[var-annotated]
+
+        def following() -> Array:
+            if not blocks:
+                blocks.extend(np.split(draw(BLOCKS_PER_DRAW * n_samples), BLOCKS_PER_DRAW))
+            return blocks.pop()
+
+        return following
+
+    def distribution(self) -> Distribution | None:
+        """The prior as a torch distribution over events of shape (k,), in double precision; None where it has no density."""
+        return None
+
+    def standardisation(self) -> tuple[Array, Array] | None:
+        r"""Mean m (k,) and whitening W (r, k) for which :math:`W (z - m)` has identity covariance; None if z has it as it is."""
+        draws = self.quasi_sample(STANDARDISING_DRAWS, np.random.default_rng(0))
+        low, high = np.quantile(draws, [TRIMMED_SHARE, 1 - TRIMMED_SHARE], axis=0)
+        kept = draws[((draws >= low) & (draws <= high)).all(1)]
+        return whitening(kept.mean(0), np.atleast_2d(np.cov(kept.T)))
+
+    def _sampler(self, rng: np.random.Generator) -> Callable[[int], Array]:
+        return lambda n_samples: self.sample(n_samples, rng)
+
+
+class QuantilePrior(Prior):
+    """A prior that is a map of uniform points, so that a Sobol sequence fills it evenly."""
+
+    @abstractmethod
+    def transport(self, uniform: Array) -> Array:
+        """Turn uniform points of the open unit cube, (m, n_uniforms), into draws from the prior, (m, k)."""
+
+    @property
+    def n_uniforms(self) -> int:
+        """Dimension of the uniform points, k unless a subclass says otherwise."""
+        return self.n_components
+
+    def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
+        return self.transport(_open_interval(rng.random((n_samples, self.n_uniforms))))
+
+    def _sampler(self, rng: np.random.Generator) -> Callable[[int], Array]:
+        sequence = qmc.Sobol(self.n_uniforms, rng=rng, bits=40)
+        return lambda n_samples: self.transport(_open_interval(_points(sequence, n_samples)))
+
+
+def whitening(mean: Array, covariance: Array) -> tuple[Array, Array]:
+    """The mean, and the whitening (r, k) along the principal axes of a covariance of rank r, the largest variance first."""
+    variance, axes = np.linalg.eigh(covariance)
+    kept = variance > SMALLEST_VARIANCE_SHARE * variance[-1]
+    return mean, (axes[:, kept] / np.sqrt(variance[kept])).T[::-1].copy()
+
+
+def checked_weights(name: str, weights: object, expected: int | None = None) -> Array:
+    """Probabilities that are finite, not negative and sum to 1; ValueError otherwise."""
+    values = np.asarray(weights, dtype=np.float64)
+    if values.ndim != 1 or len(values) < 2 or (expected is not None and len(values) != expected):
+        raise ValueError(f"{name} must be {expected or 'at least two'} numbers, got an array of shape {values.shape}.")
+    if not (np.isfinite(values) & (values >= 0)).all():
+        raise ValueError(f"{name} must be finite and not negative, got {values}. Remove or mend the bad ones.")
+    if abs(values.sum() - 1) > 1e-6:
+        raise ValueError(f"{name} must sum to 1, got a sum of {values.sum():.6g}. Divide them by their sum.")
+    return values / values.sum()
+
+
+def finite(name: str, value: object, n_dimensions: int) -> Array:
+    """A finite float64 array of a given number of dimensions; ValueError otherwise."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.ndim != n_dimensions or not np.isfinite(array).all():
+        problem = f"shape {array.shape}" if array.ndim != n_dimensions else "values that are not finite"
+        raise ValueError(f"{name} must be a finite array of {n_dimensions} dimensions, got {problem}.")
+    return array
+
+
+def _open_interval(uniform: Array) -> Array:
+    return np.clip(uniform, 2.0**-54, 1 - 2.0**-53)
+
+
+def _points(sequence: qmc.Sobol, n_samples: int) -> Array:
+    """`n_samples` points; the balance that scipy warns about needs a power of two, which a user's number need not be."""
+    blocks = [sequence.random(1)] if sequence.num_generated == 0 else []
+    return np.concatenate([*blocks, sequence.random(n_samples - len(blocks))])

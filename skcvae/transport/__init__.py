@@ -1,0 +1,71 @@
+r"""Entropic optimal transport between data and draws from a prior.
+
+The cost is bilinear, :math:`C_{ij} = A_j + h_i - t_i \cdot \eta_j`, as every exponential family's is (a given cost matrix is the
+case t = -C, eta = I: `from_cost`). With data potential f, prior weights b and temperature epsilon, the semi-dual
+
+.. math::
+    J(f) = \frac1n \sum_i f_i + \sum_j b_j g_j, \qquad
+    g_j = -\epsilon \log \frac1n \sum_i e^{(f_i - C_{ij})/\epsilon}
+
+is maximised; :math:`P_{ij} = \mathrm{softmax}_i (f_i - C_{ij})/\epsilon` is the plan's column of draw j, and the density of
+the plan with respect to the product of the marginals is :math:`e^{(f_i + g_j - C_{ij})/\epsilon}`. Potentials are in cost units.
+The prior's marginal may be soft, held by :math:`\varsigma\, \mathrm{KL}(q(z) \| p(z))` (`Target.softness`).
+
+A solver is a frozen configuration with `solve` (a fixed set of draws) and `begin` (potentials that follow a training):
+`SemiDual`, `SemiDualNetwork`, `Dual`, `DualNetwork`, `Sinkhorn` (atoms, by POT) and `GradientAscent` (as printed). `State` is one
+evaluation, `Solution` the result and `Coupling` the frozen record of a fitted model.
+"""
+
+from skcvae.transport._networks import Dual, DualNetwork, SemiDualNetwork, dual_gradients, two_potentials
+from skcvae.transport._problem import (
+    Columns,
+    Coupling,
+    PriorSide,
+    Solution,
+    Source,
+    State,
+    Target,
+    c_transform,
+    dual_columns,
+    evaluate,
+    fresh_marginal_error,
+    from_cost,
+    log_mass,
+    plan,
+    primal_columns,
+    prior_side,
+    sinkhorn_step,
+)
+from skcvae.transport._semidual import GradientAscent, SemiDual, Sinkhorn
+from skcvae.transport._solver import Potentials, Solver, VectorSolver
+
+__all__ = [
+    "Columns",
+    "Coupling",
+    "Dual",
+    "DualNetwork",
+    "GradientAscent",
+    "Potentials",
+    "PriorSide",
+    "SemiDual",
+    "SemiDualNetwork",
+    "Sinkhorn",
+    "Solution",
+    "Solver",
+    "Source",
+    "State",
+    "Target",
+    "VectorSolver",
+    "c_transform",
+    "dual_columns",
+    "dual_gradients",
+    "evaluate",
+    "fresh_marginal_error",
+    "from_cost",
+    "log_mass",
+    "plan",
+    "primal_columns",
+    "prior_side",
+    "sinkhorn_step",
+    "two_potentials",
+]

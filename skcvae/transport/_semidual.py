@@ -1,0 +1,181 @@
+"""Solvers of the semi-dual with a vector potential: accelerated Sinkhorn, the printed gradient ascent, and POT's over atoms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from skcvae import _pot
+from skcvae.transport._problem import Solution, Source, State, Target, evaluate, sinkhorn_step
+from skcvae.transport._solver import VectorSolver, with_zeros
+
+#: Past iterates that the accelerated fixed point mixes.
+MEMORY = 8
+#: Relative ridge of the least squares problem that mixes them.
+RIDGE = 1e-8
+#: Mixing starts below this marginal error, and afresh when it grew by more than this factor.
+LARGEST_MIXED, GROWTH_ALLOWED = 0.1, 2.0
+
+
+@dataclass(frozen=True)
+class SemiDual(VectorSolver):
+    """The semi-dual solved by Sinkhorn steps, accelerated on fixed draws; see `Solver` for the parameters.
+
+    Examples
+    --------
+    A plan between four points on a line and three atoms, from its cost matrix:
+
+    >>> import torch
+    >>> from skcvae.transport import SemiDual, from_cost, plan
+    >>> x, z = torch.arange(4.0).double(), torch.tensor([0.0, 1.5, 3.0]).double()
+    >>> source, target = from_cost((x[:, None] - z).square())
+    >>> solution = SemiDual(tol=1e-12).solve(source, target, epsilon=0.5)
+    >>> [round(float(mass), 6) for mass in plan(source, target, solution.state, 0.5).sum(1)]
+    [0.25, 0.25, 0.25, 0.25]
+    """
+
+    def following(self, state: State, epsilon: float) -> Tensor:
+        return sinkhorn_step(state, epsilon)
+
+    def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
+        state = evaluate(source, target, potential, epsilon)
+        for iteration in range(1, self.batch_max_iter):
+            if state.marginal_error <= self.batch_tol:
+                return Solution(state, iteration, True, source)
+            state = evaluate(source, target, self.following(state, epsilon), epsilon)
+        return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_tol, source)
+
+    def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
+        """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `tol`."""
+        iteration = _Accelerated(lambda f: evaluate(source, target, f, epsilon), epsilon)
+        state, n_iter = iteration.run(with_zeros(source, potential), self.tol, self.max_iter)
+        return Solution(state, n_iter, state.marginal_error <= self.tol, source)
+
+
+@dataclass(frozen=True)
+class GradientAscent(SemiDual):
+    r"""Algorithm 2's update of the potential as printed: plain gradient ascent, K steps on each training step's draws.
+
+    .. math:: f_i \leftarrow f_i + \lambda_1 \Big(\frac1n - \sum_j b_j w_j P_{ij}\Big)
+
+    For the ablation: a starved datum rises by at most `step_size` epsilon a step, so that modes die. The other phases of a fit use
+    `SemiDual`.
+
+    Parameters
+    ----------
+    tol, max_iter, batch_tol, batch_max_iter, polish_rounds, max_draws : see `Solver`; `batch_max_iter` is the printed K
+    step_size : float, default=1.0
+        The printed :math:`\lambda_1` in its natural unit, :math:`n \epsilon`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcvae.transport import GradientAscent, from_cost
+    >>> source, target = from_cost(torch.eye(3).double())
+    >>> GradientAscent(tol=1e-6, max_iter=1000).solve(source, target, epsilon=0.5).converged
+    True
+    """
+
+    step_size: float = 1.0
+
+    def following(self, state: State, epsilon: float) -> Tensor:
+        return state.potential - self.step_size * epsilon * state.log_mass.expm1()
+
+    def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
+        """The same steps on a fixed set of draws until `tol`, at most `max_iter`."""
+        state = evaluate(source, target, with_zeros(source, potential), epsilon)
+        for iteration in range(1, self.max_iter):
+            if state.marginal_error <= self.tol:
+                return Solution(state, iteration, True, source)
+            state = evaluate(source, target, self.following(state, epsilon), epsilon)
+        return Solution(state, self.max_iter, state.marginal_error <= self.tol, source)
+
+
+@dataclass(frozen=True)
+class Sinkhorn(VectorSolver):
+    """POT's Sinkhorn between the data and atoms; both marginals exact. See `Solver` for the parameters.
+
+    The cost matrix is held whole, in double precision. Where POT's result is not finite or misses the tolerance, as it can at a
+    large cost over epsilon, `SemiDual` solves the same problem from there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcvae.transport import Sinkhorn, from_cost, plan
+    >>> source, target = from_cost(torch.eye(3).double(), torch.tensor([0.5, 0.25, 0.25]).double())
+    >>> solution = Sinkhorn(tol=1e-12).solve(source, target, epsilon=0.5)
+    >>> [round(float(mass), 6) for mass in plan(source, target, solution.state, 0.5).sum(0)]
+    [0.5, 0.25, 0.25]
+    """
+
+    def following(self, state: State, epsilon: float) -> Tensor:
+        return state.potential
+
+    def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
+        solution = self.solve(source, target, epsilon, potential)
+        return Solution(solution.state, solution.n_iter, solution.state.marginal_error <= self.batch_tol, source)
+
+    def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
+        """POT's iterations from a given potential (n,) or zero, until `tol`."""
+        start = with_zeros(source, potential)
+        found = self._by_pot(source, target, epsilon, start)
+        if found is not None:
+            start = found[0]
+            state = evaluate(source, target, start, epsilon)
+            if state.marginal_error <= self.tol:
+                return Solution(state, found[1], True, source)
+        shared = {f.name: getattr(self, f.name) for f in fields(self)}
+        return SemiDual(**shared).solve(source, target, epsilon, start)
+
+    def _by_pot(self, source: Source, target: Target, epsilon: float, start: Tensor) -> tuple[Tensor, int] | None:
+        if target.softness == 1:
+            return None  # one Sinkhorn step is the solution
+        cost = target.normaliser + source.carrier[:, None] - source.statistics @ target.natural.T
+        varsigma = math.inf if target.softness == 0 else epsilon * (1 / target.softness - 1)
+        arrays = (cost.double().cpu().numpy(), target.log_weights.exp().double().cpu().numpy(), start.double().cpu().numpy())
+        found = _pot.semi_relaxed(*arrays, epsilon, varsigma, tol=math.sqrt(self.tol) / 10, max_iter=self.max_iter)
+        return None if found is None else (torch.as_tensor(found[0]).to(start), found[1])
+
+
+class _Accelerated:
+    """Anderson's mixing of the last Sinkhorn steps, near the solution; plain steps elsewhere."""
+
+    def __init__(self, evaluate: Callable[[Tensor], State], epsilon: float) -> None:
+        self.evaluate = evaluate
+        self.epsilon = epsilon
+        self.history: list[State] = []
+
+    def run(self, start: Tensor, tol: float, max_iter: int) -> tuple[State, int]:
+        state = self.evaluate(start)
+        for iteration in range(1, max_iter):
+            if state.marginal_error <= tol:
+                return state, iteration
+            following = self.evaluate(self._next(state))
+            if not following.marginal_error <= GROWTH_ALLOWED * state.marginal_error:
+                self.history = []
+            state = following
+        return state, max_iter
+
+    def _next(self, state: State) -> Tensor:
+        if not state.marginal_error <= LARGEST_MIXED:
+            self.history = []
+            return sinkhorn_step(state, self.epsilon)
+        self.history = [*self.history, state][-MEMORY:]
+        return self._mixed()
+
+    def _mixed(self) -> Tensor:
+        stepped = torch.stack([sinkhorn_step(s, self.epsilon) for s in self.history], 1)  # (n, h)
+        residual = (stepped - torch.stack([s.potential for s in self.history], 1)) / self.epsilon
+        return stepped @ _affine_least_squares(residual.double()).to(stepped)
+
+
+def _affine_least_squares(residual: Tensor) -> Tensor:
+    """Weights that sum to 1 and minimise the norm of the weighted residuals, (n, h) -> (h,)."""
+    gram = residual.T @ residual
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    weights = torch.linalg.solve(gram + ridge, torch.ones_like(gram[0]))
+    return weights / weights.sum()

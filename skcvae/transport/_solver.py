@@ -1,0 +1,113 @@
+"""What all solvers share: the schedule, and potentials that go from one training step to the next."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from skcvae.transport._problem import Solution, Source, State, Target
+
+
+class Potentials(ABC):
+    """Potentials of fixed data while draws, decoder and temperature change."""
+
+    @abstractmethod
+    def improve(self, target: Target, epsilon: float) -> Solution:
+        """Bring the potentials nearer to the solution on these draws, by the solver's batch tolerance and iterations."""
+
+    @abstractmethod
+    def vector(self) -> Tensor:
+        """The present data potential f at all data, (n,)."""
+
+
+@dataclass(frozen=True)
+class Solver(ABC):
+    """A way to solve for the potentials, and the schedule of a fit that uses it.
+
+    Parameters
+    ----------
+    tol : float, default=1e-3
+        Largest chi-square of the data marginal that counts as converged.
+    max_iter : int, default=300
+        Iterations of one solve on a fixed set of draws.
+    batch_tol : float, default=0.1
+        Chi-square to which the potentials are solved on a training step's draws before the decoder moves.
+    batch_max_iter : int, default=10
+        Iterations within one training step. When chi-square stays above 1 the decoder does not move.
+    polish_rounds : int, default=30
+        Most rounds of regression onto the frozen plan's barycentres after training.
+    max_draws : int, default=131072
+        Largest pool that is tried for `tol`.
+    """
+
+    tol: float = 1e-3
+    max_iter: int = 300
+    batch_tol: float = 0.1
+    batch_max_iter: int = 10
+    polish_rounds: int = 30
+    max_draws: int = 131072
+
+    #: What the data potential is: "vector" or "network".
+    potential: ClassVar[str] = "vector"
+
+    @abstractmethod
+    def begin(self, source: Source, n_inputs: int | None, generator: torch.Generator) -> Potentials:
+        """Potentials to start training with.
+
+        Parameters
+        ----------
+        source : Source, all the data
+        n_inputs : int, width of `Target.points`; None when the draws are always the same atoms
+        generator : torch.Generator, source of initial weights and of minibatches
+        """
+
+    @abstractmethod
+    def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
+        """Solve on a fixed set of draws, from a given potential (n,) or zero."""
+
+
+class VectorSolver(Solver):
+    """A solver whose data potential is a vector."""
+
+    def begin(self, source: Source, n_inputs: int | None, generator: torch.Generator) -> Potentials:
+        return VectorPotential(self, source)
+
+    @abstractmethod
+    def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
+        """Iterate on one training step's draws until `batch_tol`, at most `batch_max_iter` times."""
+
+    @abstractmethod
+    def following(self, state: State, epsilon: float) -> Tensor:
+        """The potential (n,) that the next training step starts from."""
+
+    def anneal(self, source: Source, target: Target, temperatures: list[float], potential: Tensor) -> State:
+        """Solve at each temperature in turn, hot to cold, from the previous one's potential."""
+        for temperature in temperatures:
+            state = self.solve(source, target, temperature, potential).state
+            potential = state.potential
+        return state
+
+
+class VectorPotential(Potentials):
+    """A vector f, warm from step to step."""
+
+    def __init__(self, solver: VectorSolver, source: Source) -> None:
+        self.solver, self.source = solver, source
+        self.potential = torch.zeros_like(source.carrier)
+
+    def improve(self, target: Target, epsilon: float) -> Solution:
+        solution = self.solver.solve_batch(self.source, target, epsilon, self.potential)
+        self.potential = self.solver.following(solution.state, epsilon)
+        return solution
+
+    def vector(self) -> Tensor:
+        return self.potential
+
+
+def with_zeros(source: Source, potential: Tensor | None) -> Tensor:
+    """The given potential, or zero."""
+    return torch.zeros_like(source.carrier) if potential is None else potential
