@@ -13,12 +13,38 @@ from skcvae.priors._continuous import DirichletPrior, GaussianPrior, MixturePrio
 from skcvae.priors._discrete import CategoricalPrior
 from skcvae.priors._given import SamplerPrior, TorchPrior
 
+
+def flat_dirichlet(n_components: int) -> Prior:
+    """The Dirichlet prior of concentration 1; with one component the first coordinate of two, uniform on [0, 1].
+
+    Examples
+    --------
+    >>> from skcvae.priors import flat_dirichlet
+    >>> flat_dirichlet(3).n_components
+    3
+    """
+    return DirichletPrior(np.ones(n_components)) if n_components > 1 else UniformPrior(1)
+
+
+def equal_atoms(n_components: int) -> CategoricalPrior:
+    """Equally likely one-hot atoms; with one component the first coordinate of two, the atoms 0 and 1.
+
+    Examples
+    --------
+    >>> from skcvae.priors import equal_atoms
+    >>> equal_atoms(1).positions().tolist()
+    [[1.0], [0.0]]
+    """
+    n_atoms = max(2, n_components)
+    return CategoricalPrior(np.full(n_atoms, 1 / n_atoms), np.eye(n_atoms)[:, :n_components])
+
+
 #: Priors that have a name, by the number of components.
 PRIORS: dict[str, Callable[[int], Prior]] = {
     "gaussian": GaussianPrior,
     "uniform": UniformPrior,
-    "dirichlet": lambda n_components: DirichletPrior(np.ones(n_components)),
-    "categorical": lambda n_components: CategoricalPrior(np.full(n_components, 1 / n_components)),
+    "dirichlet": flat_dirichlet,
+    "categorical": equal_atoms,
     "mixture": axes_mixture,
 }
 
@@ -111,5 +137,7 @@ __all__ = [
     "UniformPrior",
     "as_prior",
     "axes_mixture",
+    "equal_atoms",
+    "flat_dirichlet",
     "is_discrete",
 ]
