@@ -6,6 +6,7 @@ import copy
 import numbers
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from skcvae import _validation as check
 from skcvae import posteriors
 from skcvae.likelihoods import Family
-from skcvae.posteriors import Pool, Posterior
+from skcvae.posteriors import Inference, Posterior
 from skcvae.priors import CategoricalPrior, Prior
 
 #: Below this median effective sample size the score is dominated by its bias.
@@ -36,7 +37,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     prior_: Prior
     likelihood_: Family
     module_: nn.Module
-    _pool: Pool
     _temperature: float
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
@@ -65,6 +65,15 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             self._fit(data.astype(np.float64, copy=False))
         return self
 
+    @property
+    @abstractmethod
+    def _inference(self) -> Inference:
+        """What answers for rows of data, in double precision on the CPU."""
+
+    @abstractmethod
+    def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draws of z from the aggregate posterior, (n_samples, k)."""
+
     @abstractmethod
     def _fit(self, X: NDArray[np.float64]) -> None:
         """Check the parameters, fit, and set the fitted attributes."""
@@ -80,8 +89,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_components), in the precision of X
         """
-        pool = self._pool_for(X := self._checked(X))
-        return self._rowwise(X, lambda t: pool.coupling.average(t, pool.draws))
+        inference = self._inference_for(X := self._checked(X))
+        return self._rowwise(X, inference.mean)
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray:
         r"""Decoder means, :math:`E[x \mid z]`.
@@ -111,8 +120,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, d), in the precision of X
         """
-        pool = self._pool_for(X := self._checked(X))
-        return self._restored(self._rowwise(X, lambda t: pool.coupling.average(t, pool.means)))
+        inference = self._inference_for(X := self._checked(X))
+        return self._restored(self._rowwise(X, inference.reconstruction))
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
@@ -125,9 +134,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         skcvae.posteriors.Posterior
         """
-        x = self._standardised(X := self._checked(X))
-        carrier = self.likelihood_.carrier(x) / self._temperature
-        return posteriors.posterior(self._pool_for(X), self.likelihood_.statistics(x), carrier)
+        return posteriors.posterior(self._inference_for(X := self._checked(X)), self._standardised(X))
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
         """Draws from each row's posterior, by resampling the cached pool of prior draws with its importance weights.
@@ -142,9 +149,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_samples, n_components), in the precision of X
         """
-        rng, pool = check.make_rng(random_state), self._pool_for(X := self._checked(X))
+        rng, inference = check.make_rng(random_state), self._inference_for(X := self._checked(X))
         check.check_number("n_samples", n_samples, numbers.Integral, 1)
-        return self._rowwise(X, lambda t: posteriors.resample(pool, t, n_samples, rng))
+        return self._rowwise(X, lambda x: inference.resample(x, n_samples, rng))
 
     def sample(
         self,
@@ -181,36 +188,37 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
             check.choose(name, value, dict.fromkeys(names))
         rng = check.make_rng(random_state)
-        z = self.prior_.sample(n_samples, rng) if source == "prior" else self._pool.sample_aggregate(n_samples, rng)
+        z = self.prior_.sample(n_samples, rng) if source == "prior" else self._sample_aggregate(n_samples, rng)
         return check.in_blocks(z, lambda block: self._decoded(block, noise, rng))
 
-    def score_samples(self, X: ArrayLike) -> NDArray:
+    def score_samples(self, X: ArrayLike, *, return_std: bool = False) -> NDArray | tuple[NDArray, NDArray]:
         r"""Log-likelihood of each row under the distribution that `sample` draws from.
 
         .. math:: \log \sum_j b_j\, p_{\mathrm{matched}}(x \mid z_j)
 
-        over the cached pool. The estimate is biased low where few draws carry the weight; a warning says so when the median
-        effective sample size is below 10.
+        over the cached pool, or by draws from the row's own proposal where the model has them and they do better. The estimate is
+        biased low where few draws carry the weight; a warning says so when the median effective sample size is below 10.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
+        return_std : bool, default=False
+            Return the estimate's standard error as well.
 
         Returns
         -------
-        array of shape (n,), in nats, in the precision of X
+        log_likelihood : array of shape (n,), in nats, in the precision of X
+        standard_error : array of shape (n,), in nats; only if `return_std`
         """
-        pool, family = self._pool_for(X := self._checked(X)), self.likelihood_.tempered(self._temperature)
+        inference, log_volume = self._inference_for(X := self._checked(X)), self.likelihood_.log_volume
 
-        def log_density_and_size(rows: NDArray) -> NDArray:
-            x = self._standardised(rows)
-            log_sum = pool.density.log_sum(family.statistics(x))
-            size = pool.density.effective_size(family.statistics(x), log_sum)
-            return torch.stack([log_sum - family.carrier(x) - family.log_volume, size], 1).cpu().numpy()
+        def estimate(x: Tensor) -> Tensor:
+            log_density, error = inference.log_density(x)
+            return torch.stack([log_density - log_volume, error], 1)
 
-        log_density, size = check.in_blocks(X, log_density_and_size).T
-        self._warn_of_few_draws(float(np.median(size)))
-        return np.ascontiguousarray(log_density)
+        log_density, error = (np.ascontiguousarray(column) for column in self._rowwise(X, estimate).T)
+        self._warn_of_few_draws(float(np.median(error)))
+        return (log_density, error) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of `score_samples` over the rows of X, in nats.
@@ -244,8 +252,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         dtype = torch.float32 if X.dtype == np.float32 else torch.float64
         return torch.empty(0, dtype=dtype, device=check.make_device(getattr(self, "device", "cpu")))
 
-    def _pool_for(self, X: NDArray) -> Pool:
-        return self._pool.to(self._like(X))
+    def _inference_for(self, X: NDArray) -> Inference:
+        return posteriors.in_precision(self._inference, self._like(X))
 
     def _standardised(self, X: NDArray) -> Tensor:
         return torch.as_tensor(self.likelihood_.standardise(X)).to(self._like(X))
@@ -254,10 +262,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         return self.likelihood_.restore(x).astype(x.dtype, copy=False)
 
     @torch.no_grad()
-    def _rowwise(self, X: NDArray, function: Any) -> NDArray:
-        """A function of sufficient statistics, block by block."""
-        family = copy.deepcopy(self.likelihood_).to(self._like(X))
-        return check.in_blocks(X, lambda rows: function(family.statistics(self._standardised(rows))).cpu().numpy())
+    def _rowwise(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
+        """A function of standardised rows, block by block."""
+        return check.in_blocks(X, lambda rows: function(self._standardised(rows)).cpu().numpy())
 
     @torch.no_grad()
     def _output(self, Z: NDArray) -> Tensor:
@@ -273,11 +280,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         family = self.likelihood_.tempered(self._temperature) if noise == "matched" else self.likelihood_
         return self._restored(family.noise(self._output(Z), rng).detach().cpu().numpy())
 
-    def _warn_of_few_draws(self, median: float) -> None:
-        if median < min(FEWEST_EFFECTIVE_DRAWS, len(self._pool.draws) / 2) and not isinstance(self.prior_, CategoricalPrior):
+    def _warn_of_few_draws(self, error: float) -> None:
+        """`error` is the median standard error of the log-likelihood, the root of 1/size - 1/draws."""
+        if error > FEWEST_EFFECTIVE_DRAWS**-0.5 and not isinstance(self.prior_, CategoricalPrior):
             warnings.warn(
-                f"The median effective sample size of the log-likelihood is {median:.1f} of {len(self._pool.draws)} draws, so the "
-                "score is biased low. Raise pool_size, raise epsilon, or lower n_components.",
+                f"The median effective sample size of the log-likelihood is {error**-2:.1f}, so the score is biased low. Raise "
+                "pool_size, raise epsilon, lower n_components, or use proposal='encoder' where the model has it.",
                 UserWarning,
                 stacklevel=3,
             )

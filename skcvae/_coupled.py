@@ -6,7 +6,7 @@ import copy
 import numbers
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,11 +21,12 @@ from skcvae._base import LatentVariableModel
 from skcvae._training import Diverged
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import ACTIVATIONS, Decoder, LinearPlusMLP
-from skcvae.posteriors import Scores
-from skcvae.priors import as_prior, is_discrete
+from skcvae.posteriors import GaussianProposal, Inference, LocalInference, Pool, PoolInference, Scores
+from skcvae.priors import Prior, as_prior, is_discrete
 from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
 
 STRATEGIES = ("dual", "primal")
+PROPOSALS = ("prior", "encoder")
 #: Solvers by the names of formulation and potential.
 SOLVERS: dict[str, dict[str, Solver]] = {
     "semi-dual": {"vector": SemiDual(), "network": SemiDualNetwork()},
@@ -76,6 +77,10 @@ class CoupledVAE(LatentVariableModel):
     potential : {"vector", "network"}, default="vector"
         One number for each row of X, or a network of x trained on minibatches of the data. With `formulation="dual"` the prior's
         potential is a network of z, over atoms a vector.
+    proposal : {"prior", "encoder"}, default="prior"
+        Draws that inference weighs: the pool's for all rows, or every row's own, from a Gaussian encoder that is fitted to the
+        coupling after everything else, mixed with the prior's. Worth its time where effective sample sizes are small, as with
+        many components. It needs a prior with a density.
     pool_size : int, default=4096
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
     batch_size : int, default=256
@@ -128,8 +133,11 @@ class CoupledVAE(LatentVariableModel):
     """
 
     coupling_: Coupling
+    _pool: Pool
     _planes: Scores
     _hole_level: float
+    _softness: float
+    _proposal: GaussianProposal | None
 
     def __init__(
         self,
@@ -144,6 +152,7 @@ class CoupledVAE(LatentVariableModel):
         strategy: str = "dual",
         formulation: str | Solver = "semi-dual",
         potential: str = "vector",
+        proposal: str = "prior",
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
@@ -164,6 +173,7 @@ class CoupledVAE(LatentVariableModel):
         self.strategy = strategy
         self.formulation = formulation
         self.potential = potential
+        self.proposal = proposal
         self.pool_size = pool_size
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
@@ -214,8 +224,8 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (n,), indices of the prior's atoms
         """
-        pool = self._pool_for(X := self._checked(X))
-        return self._rowwise(X, lambda t: pool.coupling.most_probable(t)).astype(np.intp)
+        inference = cast(PoolInference, self._inference_for(X := self._checked(X)))
+        return self._rowwise(X, inference.most_probable).astype(np.intp)
 
     @torch.no_grad()
     def hole_score(self, Z: ArrayLike) -> NDArray:
@@ -243,6 +253,16 @@ class CoupledVAE(LatentVariableModel):
         score: NDArray = (normaliser - self._temperature * self._planes.to(like).largest(eta)).cpu().numpy()
         return score - self._hole_level
 
+    @property
+    def _inference(self) -> Inference:
+        pooled = PoolInference(self._pool, self.likelihood_, self._temperature)
+        if self._proposal is None:
+            return pooled
+        return LocalInference(pooled, self._proposal, self.module_, self._planes, self._softness)
+
+    def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return self._pool.sample_aggregate(n_samples, rng)
+
     def _fit(self, X: NDArray[np.float64]) -> None:
         problem = self._problem(X)
         try:
@@ -250,19 +270,26 @@ class CoupledVAE(LatentVariableModel):
             trained, history = _phases.train(problem, linear.temperature)
             potential, settled = _phases.polish(problem, [linear, trained])
             frozen = _phases.freeze(problem, potential, self.pool_size)
+            proposal = self._propose(problem, frozen)
         except Diverged as error:
             raise FloatingPointError(
                 f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), raise epsilon "
                 f"(now {self.epsilon:g}) or standardise X. Nothing was changed by this fit."
             ) from error
+        self._proposal = None if proposal is None else proposal.cpu()
         self._keep(problem, frozen, history, settled)
+
+    def _propose(self, problem: _phases.Problem, frozen: _phases.Frozen) -> GaussianProposal | None:
+        if self.proposal == "prior":
+            return None
+        return _phases.propose(problem, frozen.potential)
 
     def _keep(self, problem: _phases.Problem, frozen: _phases.Frozen, history: _phases.History, settled: bool) -> None:
         on_cpu = torch.empty(0, dtype=torch.float64)
         self._pool, self.coupling_ = frozen.pool.to(on_cpu), frozen.coupling
         self._planes, self._hole_level = frozen.planes.to(on_cpu), frozen.level
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu()
-        self._temperature = float(self.epsilon)
+        self._temperature, self._softness = float(self.epsilon), problem.setting.softness
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
         self.converged_ = self.coupling_.converged and settled
@@ -282,6 +309,7 @@ class CoupledVAE(LatentVariableModel):
         sizes = check.check_sizes(self.hidden_layer_sizes)
         check.choose("activation", self.activation, ACTIVATIONS)
         family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
+        self._check_proposal(prior)
         rng, standardisation = check.make_rng(self.random_state), prior.standardisation()
         n_inputs = self.n_components if standardisation is None else len(standardisation[1])
         network = LinearPlusMLP(n_inputs, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng))
@@ -314,6 +342,14 @@ class CoupledVAE(LatentVariableModel):
                 f"formulation={chosen!r} has a {chosen.potential} potential and potential is {self.potential!r}. Make them agree."
             )
         return chosen
+
+    def _check_proposal(self, prior: Prior) -> None:
+        check.choose("proposal", self.proposal, dict.fromkeys(PROPOSALS))
+        if self.proposal == "encoder" and prior.distribution() is None:
+            raise ValueError(
+                f"proposal='encoder' weighs draws against the prior's density, and {type(prior).__name__} has none. Use "
+                "proposal='prior', or give the prior as a torch distribution."
+            )
 
     def _check_numbers(self) -> None:
         for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):

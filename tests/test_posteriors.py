@@ -1,11 +1,17 @@
-"""Importance weights: Pareto k-hat against ArviZ."""
+"""Importance weights: Pareto k-hat against ArviZ, and proposals of each row's own against closed forms."""
 
 import warnings
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
-from skcvae.posteriors import pareto_k
+from skcvae import CoupledVAE
+from skcvae.likelihoods import GaussianLikelihood
+from skcvae.posteriors import GaussianProposal, defensive_draws, pareto_k, posterior
+from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
+from skcvae.transport import SemiDual
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,3 +31,127 @@ def test_pareto_k_of_few_weights_is_infinite():
     log_weights[0, :3] = [0.0, -1.0, -2.0]
     assert np.isinf(pareto_k(log_weights)).all()
     assert np.isinf(pareto_k(np.zeros((2, 100)))).all()
+
+
+DENSE = {name: build(3) for name, build in PRIORS.items() if build(3).distribution() is not None}
+DENSE["laplace"] = TorchPrior(torch.distributions.Laplace(torch.zeros(3), torch.ones(3)))
+
+
+def proposal_of(prior, scale=1.0):
+    """A proposal with the same Gaussian for every row, for a prior's coordinates."""
+    r = GaussianProposal(torch.nn.Identity(), prior.distribution()).coordinates(torch.as_tensor(prior.sample(1, rng()))).shape[1]
+    free = torch.zeros(GaussianProposal.n_outputs(r), dtype=torch.float64)
+    rows, columns = torch.tril_indices(r, r)
+    free[r:][rows == columns] = np.log(np.expm1(scale))
+
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return free.expand(len(x), -1)
+
+    return GaussianProposal(Constant(), prior.distribution())
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("prior", DENSE.values(), ids=list(DENSE))
+def test_defensive_draws_are_weighted_to_the_prior(prior):
+    """sum w h estimates E_p[h], in the prior's support, with no weight above 1/m_p."""
+    proposal = proposal_of(prior, 1.5)
+    r = proposal.moments(torch.zeros(1, 1, dtype=torch.float64))[0].shape[1]
+    noise = torch.as_tensor(rng(1).normal(size=(40000, r)))
+    of_prior = torch.as_tensor(prior.sample(40000, rng()))
+    z, log_weights = defensive_draws(proposal, torch.zeros(1, 1, dtype=torch.float64), of_prior, noise)
+    weights = log_weights.exp()[0]
+    assert bool(prior.distribution().support.check(z).all())
+    assert float(weights.max()) <= 1 / 40000 * (1 + 1e-9)
+    assert float(weights.sum()) == pytest.approx(1.0, abs=0.03)
+    mean = prior.sample(200000, rng(2)).mean(0)
+    np.testing.assert_allclose(weights @ z[0], mean, atol=0.03)
+
+
+def test_proposal_s_density_integrates_to_one():
+    proposal = proposal_of(GaussianPrior(2), 0.7)
+    y = torch.as_tensor(rng().uniform(-5, 5, size=(1, 200000, 2)))
+    density = proposal.log_prob(proposal.moments(torch.zeros(1, 1, dtype=torch.float64)), y).exp()
+    assert float(density.mean()) * 100 == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.fixture(scope="module")
+def linear():
+    """A linear decoder of five components, whose density is known, with a pool that is too small."""
+    X = rng().normal(size=(600, 5)) @ np.diag([3.0, 2.5, 2.0, 2.0, 1.5]) @ rng(1).normal(size=(5, 8)) + 0.5 * rng(2).normal(
+        size=(600, 8)
+    )
+    params = {"likelihood": GaussianLikelihood(scale=0.7), "hidden_layer_sizes": (), "max_iter": 500, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return X, CoupledVAE(5, proposal="encoder", pool_size=1024, **params).fit(X)
+
+
+def exact_density(model, X):
+    mean = model.inverse_transform(np.zeros((1, 5)))[0]
+    axes = model.inverse_transform(np.eye(5)) - mean
+    return stats.multivariate_normal(mean, axes.T @ axes + 0.49 * np.eye(8)).logpdf(X)
+
+
+def test_encoder_s_score_is_the_exact_density_where_the_pool_fails(linear):
+    X, model = linear
+    score, error = model.score_samples(X, return_std=True)
+    exact = exact_density(model, X)
+    with torch.no_grad():
+        pooled = model._inference.prior.log_density(model._standardised(X))[0] - model.likelihood_.log_volume
+    assert np.abs(score - exact).mean() < 0.3 * np.abs(pooled.numpy() - exact).mean()
+    assert np.abs(score - exact).mean() < 0.2
+    assert np.median(np.abs(score - exact) / error) < 2
+    assert (error > 0).all()
+
+
+def test_encoder_s_posterior_has_more_effective_draws(linear):
+    X, model = linear
+    found, x = model.posterior(X[:100]), model._standardised(X[:100])
+    pooled = posterior(model._inference.prior, x)
+    share = found.effective_sample_size / sum(len(d[0]) for d in [next(found.draws())])
+    assert np.median(share) > 5 * np.median(pooled.effective_sample_size / len(model._pool.draws))
+    assert np.median(found.pareto_k()) < 0.7 < np.median(pooled.pareto_k())
+
+
+def test_encoder_s_posterior_agrees_with_itself(linear):
+    X, model = linear
+    found = model.posterior(X[:20])
+    weights, draws = (np.concatenate(list(blocks)) for blocks in (found.weights(), found.draws()))
+    np.testing.assert_allclose(weights.sum(1), 1)
+    np.testing.assert_allclose(found.mean, np.einsum("ns,nsk->nk", weights, draws))
+    np.testing.assert_allclose(model.transform(X[:20]), found.mean, atol=1e-10)
+    np.testing.assert_allclose(found.effective_sample_size, 1 / (weights**2).sum(1))
+    sampled = found.sample(3000, random_state=0)
+    spread = np.sqrt(np.einsum("nkk->nk", found.covariance))
+    assert (np.abs(sampled.mean(1) - found.mean) < 6 * spread / np.sqrt(3000) + 1e-9).all()
+    np.testing.assert_allclose(model.transform(X[3:5]), found.mean[3:5], atol=1e-9)
+    assert model.transform(X[:20].astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("prior", ["gaussian", "dirichlet", "mixture"])
+def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
+    X = rng().normal(size=(300, 1)) * [2.0, 1.0] + 0.5 * rng(1).normal(size=(300, 2))
+    params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
+    model = CoupledVAE(2, prior=prior, proposal="encoder", **params).fit(X)
+    x = model._standardised(X)
+    pooled = posterior(model._inference.prior, x)
+    spread = np.sqrt(np.einsum("nkk->nk", pooled.covariance))
+    assert np.median(np.abs(model.transform(X) - pooled.mean) / spread) < 0.15
+    with torch.no_grad():
+        score = model._inference.prior.log_density(x)[0] - model.likelihood_.log_volume
+    assert model.score(X) == pytest.approx(float(score.mean()), abs=0.05)
+
+
+@pytest.mark.parametrize("prior", ["categorical", lambda n, seed: np.random.default_rng(seed).normal(size=(n, 2))])
+def test_encoder_needs_a_density(prior):
+    with pytest.raises(ValueError, match=r"needs|density, and .*Prior has none. Use proposal='prior'"):
+        CoupledVAE(prior=prior, proposal="encoder").fit(rng().normal(size=(20, 3)))
+
+
+def test_unknown_proposal():
+    with pytest.raises(ValueError, match="proposal must be one of 'prior', 'encoder'"):
+        CoupledVAE(proposal="flow").fit(rng().normal(size=(20, 3)))

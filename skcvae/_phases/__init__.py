@@ -7,12 +7,14 @@
   belong here.
 - *Polish*: the plan is frozen on many draws and the decoder regressed onto its barycentres. Both candidates get one round; the one
   with the lower semi-dual goes on, round by round.
-- *Freeze*: the decoder stays, the potential is solved on a pool that grows until fresh draws certify the data marginal.
+- *Freeze*: the decoder stays, the potential is solved on a pool that grows until fresh draws certify the data marginal. A proposal
+  for each row may be fitted to the frozen coupling.
 """
 
 from skcvae._phases._freeze import Frozen, freeze
 from skcvae._phases._polish import polish
 from skcvae._phases._problem import History, Layout, Problem, Setting
+from skcvae._phases._propose import propose
 from skcvae._phases._train import start, train
 
-__all__ = ["Frozen", "History", "Layout", "Problem", "Setting", "freeze", "polish", "start", "train"]
+__all__ = ["Frozen", "History", "Layout", "Problem", "Setting", "freeze", "polish", "propose", "start", "train"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -31,12 +32,14 @@ class Frozen:
     coupling : Coupling, the record
     planes : Scores, see `supporting_planes`
     level : float, mean of the c-transform on the pool, in nats
+    potential : Tensor of shape (n,), f in training precision
     """
 
     pool: Pool
     coupling: Coupling
     planes: Scores
     level: float
+    potential: Tensor
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
 def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_iter: int) -> Frozen:
     """The pool and its record, in double precision; at a hard marginal with the gauge in which g averages to zero on the pool."""
     output = problem.decoder(draws.z).double()
-    family, epsilon, log_weights = problem.family.double(), problem.setting.epsilon, draws.log_weights.double()
+    family, epsilon, log_weights = copy.deepcopy(problem.family).double(), problem.setting.epsilon, draws.log_weights.double()
     x, f, softness = problem.x.double(), potential.double(), problem.setting.softness
     source = Source(family.statistics(x), family.carrier(x))
     eta, normaliser = family.natural(output)
@@ -93,7 +96,7 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     value = float(side.dual_value) + family.log_volume
     record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(output))
     planes = supporting_planes(eta, normaliser, side, epsilon)
-    return Frozen(pool, record, planes, float((log_weights.exp() * side.c_transform).sum()))
+    return Frozen(pool, record, planes, float((log_weights.exp() * side.c_transform).sum()), potential)
 
 
 def supporting_planes(eta: Tensor, normaliser: Tensor, side: PriorSide, epsilon: float) -> Scores:

@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skcvae.posteriors._pool import Pool
+from skcvae.posteriors._inference import Inference
+from skcvae.posteriors._pareto import pareto_k
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Posterior:
-    r"""Posterior of each row of X on the cached pool.
+    r"""Posterior of each row of X, as weighted draws.
 
     Attributes
     ----------
@@ -31,39 +32,35 @@ class Posterior:
     covariance: Array
     effective_sample_size: Array
     log_normaliser: Array
-    _pool: Pool
-    _statistics: Tensor
+    _inference: Inference
+    _x: Tensor
 
+    @torch.no_grad()
     def weights(self) -> Iterator[Array]:
-        """Normalised weights over the pool in blocks of rows, each (chunk, m); ``np.concatenate(list(p.weights()))`` has all."""
-        for block in self._pool.coupling.blocks(self._statistics):
-            yield block.cpu().numpy()
+        """Normalised weights in blocks of rows, each (chunk, m); ``np.concatenate(list(p.weights()))`` has all."""
+        for weights, _ in self._inference.weights(self._x):
+            yield weights.cpu().numpy()
 
+    @torch.no_grad()
+    def draws(self) -> Iterator[Array]:
+        """The draws of z that `weights` belong to, block by block: (m, k) for the pool, (chunk, m, k) for proposals of each row."""
+        for _, draws in self._inference.weights(self._x):
+            yield draws.cpu().numpy()
+
+    def pareto_k(self) -> Array:
+        """Pareto k-hat of each row's weights, (n,): averages over the posterior can be trusted below 0.7."""
+        with np.errstate(divide="ignore"):
+            return np.concatenate([pareto_k(np.log(weights)) for weights in self.weights()])
+
+    @torch.no_grad()
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.Generator | None = None) -> Array:
         """Draws of z for each row, (n, n_samples, k)."""
-        draws = resample(self._pool, self._statistics, n_samples, np.random.default_rng(random_state))
-        return draws.cpu().numpy()
+        return self._inference.resample(self._x, n_samples, np.random.default_rng(random_state)).cpu().numpy()
 
 
-def posterior(pool: Pool, statistics: Tensor, carrier: Tensor) -> Posterior:
-    """The `Posterior` of rows with statistics t (n, p) and carrier h/epsilon (n,)."""
-    k = pool.draws.shape[1]
-    products = (pool.draws[:, :, None] * pool.draws[:, None, :]).flatten(1)  # (m, k^2)
-    log_sum = pool.coupling.log_sum(statistics)
-    moments = pool.coupling.average(statistics, torch.cat([pool.draws, products], 1))
-    mean, second = moments[:, :k], moments[:, k:].unflatten(1, (k, k))
-    covariance = second - mean[:, :, None] * mean[:, None, :]
-    size = pool.coupling.effective_size(statistics, log_sum)
-    arrays = [tensor.cpu().numpy() for tensor in (mean, covariance, size, log_sum - carrier)]
-    return Posterior(arrays[0], arrays[1], arrays[2], arrays[3], pool, statistics)
-
-
-def resample(pool: Pool, statistics: Tensor, n_samples: int, rng: np.random.Generator) -> Tensor:
-    """Draws from the posterior of each row by inverting its cumulative weights, (n, n_samples, k)."""
-    drawn = []
-    for weights in pool.coupling.blocks(statistics):
-        cumulative = weights.double().cumsum(1)
-        level = torch.as_tensor(rng.random((len(weights), n_samples))).to(cumulative) * cumulative[:, -1:]
-        index = torch.searchsorted(cumulative, level, right=True).clamp(max=len(pool.draws) - 1)
-        drawn.append(pool.draws[index])
-    return torch.cat(drawn)
+@torch.no_grad()
+def posterior(inference: Inference, x: Tensor) -> Posterior:
+    """The `Posterior` of standardised rows x (n, d)."""
+    moments = inference.moments(x)
+    arrays = [t.cpu().numpy() for t in (moments.mean, moments.covariance, moments.size, moments.log_normaliser)]
+    return Posterior(arrays[0], arrays[1], arrays[2], arrays[3], inference, x)
