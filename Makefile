@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint examples bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+examples: $(INSTALLED)
+	for example in examples/plot_*.py; do MPLBACKEND=agg $(BIN)/python $$example || exit 1; done
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/gaussians25.py --seeds 0

@@ -1,6 +1,6 @@
 """Each factor varied alone from the default: prior, strategy, formulation, potential, weight of the marginal, proposal.
 
-Protocol: `CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, random_state=0)` with at most five rounds of polishing and pools
+Protocol: `CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, random_state=0)` with at most ten rounds of polishing and pools
 of at most 32768 draws, on
 
 - the grid of 25 Gaussians thinned to 60 points a mode: modes found and share of 5000 matched samples within 4 std;
@@ -28,7 +28,7 @@ from sklearn.model_selection import train_test_split
 from skcvae import CoupledVAE
 from skcvae.transport import Dual, DualNetwork, GradientAscent, SemiDual, SemiDualNetwork
 
-SCHEDULE: dict[str, Any] = {"polish_rounds": 5, "max_draws": 32768}
+SCHEDULE: dict[str, Any] = {"polish_rounds": 10, "max_draws": 32768}
 DEFAULT: dict[str, Any] = {
     "hidden_layer_sizes": (128, 128),
     "max_iter": 1000,
