@@ -23,6 +23,8 @@ from skcvae.likelihoods import Family
 from skcvae.posteriors import Inference, Posterior
 from skcvae.priors import CategoricalPrior, Prior
 
+#: Keeps the inverse of a standard error of zero finite.
+TINY = 1e-12
 #: Below this median effective sample size the score is dominated by its bias.
 FEWEST_EFFECTIVE_DRAWS = 10
 NOISES = ("matched", "model", "mean")
@@ -68,7 +70,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     @property
     @abstractmethod
     def _inference(self) -> Inference:
-        """What answers for rows of data, in double precision on the CPU."""
+        """What answers for rows of data, as fitted; `in_precision` brings it to a precision and a device."""
 
     @abstractmethod
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -217,7 +219,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             return torch.stack([log_density - log_volume, error], 1)
 
         log_density, error = (np.ascontiguousarray(column) for column in self._rowwise(X, estimate).T)
-        self._warn_of_few_draws(float(np.median(error)))
+        self._warn_of_few_draws("log-likelihood", float(np.median(error) + TINY) ** -2, "the score is biased low")
         return (log_density, error) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -280,12 +282,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         family = self.likelihood_.tempered(self._temperature) if noise == "matched" else self.likelihood_
         return self._restored(family.noise(self._output(Z), rng).detach().cpu().numpy())
 
-    def _warn_of_few_draws(self, error: float) -> None:
-        """`error` is the median standard error of the log-likelihood, the root of 1/size - 1/draws."""
-        if error > FEWEST_EFFECTIVE_DRAWS**-0.5 and not isinstance(self.prior_, CategoricalPrior):
+    def _warn_of_few_draws(self, what: str, size: float, consequence: str) -> None:
+        """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
+        if size < FEWEST_EFFECTIVE_DRAWS and not isinstance(self.prior_, CategoricalPrior):
             warnings.warn(
-                f"The median effective sample size of the log-likelihood is {error**-2:.1f}, so the score is biased low. Raise "
-                "pool_size, raise epsilon, lower n_components, or use proposal='encoder' where the model has it.",
+                f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. Raise pool_size, raise epsilon, "
+                "lower n_components, or use proposal='encoder' where the model has it.",
                 UserWarning,
                 stacklevel=3,
             )

@@ -21,12 +21,14 @@ from skcvae._base import LatentVariableModel
 from skcvae._training import Diverged
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import ACTIVATIONS, Decoder, LinearPlusMLP
-from skcvae.posteriors import GaussianProposal, Inference, LocalInference, Pool, PoolInference, Scores
+from skcvae.posteriors import GaussianProposal, Inference, LocalInference, Pool, PoolInference, Scores, in_precision
 from skcvae.priors import Prior, as_prior, is_discrete
 from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
 
 STRATEGIES = ("dual", "primal")
 PROPOSALS = ("prior", "encoder")
+#: Rows of the training data whose effective sample size is looked at.
+ROWS_CHECKED = 256
 #: Solvers by the names of formulation and potential.
 SOLVERS: dict[str, dict[str, Solver]] = {
     "semi-dual": {"vector": SemiDual(), "network": SemiDualNetwork()},
@@ -295,6 +297,13 @@ class CoupledVAE(LatentVariableModel):
         self.converged_ = self.coupling_.converged and settled
         if not self.coupling_.converged:
             self._warn_of_marginal_error()
+        self._check_effective_size(problem.x)
+
+    @torch.no_grad()
+    def _check_effective_size(self, x: torch.Tensor) -> None:
+        some = x[:: max(1, len(x) // ROWS_CHECKED)].double().cpu()
+        size = float(in_precision(self._inference, some).effective_size(some).median())
+        self._warn_of_few_draws("training data's posteriors", size, "what is drawn from them is coarse")
 
     def _warn_of_marginal_error(self) -> None:
         warnings.warn(

@@ -1,5 +1,6 @@
 """Importance weights: Pareto k-hat against ArviZ, and proposals of each row's own against closed forms."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -150,6 +151,22 @@ def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
 def test_encoder_needs_a_density(prior):
     with pytest.raises(ValueError, match=r"needs|density, and .*Prior has none. Use proposal='prior'"):
         CoupledVAE(prior=prior, proposal="encoder").fit(rng().normal(size=(20, 3)))
+
+
+def test_too_small_a_pool_is_told_at_fit():
+    X = rng().normal(size=(300, 6))
+    params = {"hidden_layer_sizes": (), "max_iter": 5, "random_state": 0, "pool_size": 512}
+    with pytest.warns(UserWarning, match=r"training data's posteriors is .* coarse\. Raise pool_size.*proposal='encoder'"):
+        CoupledVAE(6, likelihood=GaussianLikelihood(0.4), formulation=SemiDual(polish_rounds=1, max_draws=512), **params).fit(X)
+
+
+def test_encoder_s_model_pickles_and_leaves_global_generators(linear):
+    X, model = linear
+    before = torch.get_rng_state()
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied.transform(X[:5]), model.transform(X[:5]))
+    np.testing.assert_array_equal(copied.score_samples(X[:5]), model.score_samples(X[:5]))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_unknown_proposal():

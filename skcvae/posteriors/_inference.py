@@ -57,6 +57,10 @@ class Inference(ABC):
         """Moments of each row's posterior."""
 
     @abstractmethod
+    def effective_size(self, x: Tensor) -> Tensor:
+        """Effective sample size of each row's posterior, (n,)."""
+
+    @abstractmethod
     def weights(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Normalised weights (b, m) and their draws, (b, m, k) or (m, k), in blocks of b rows."""
 
@@ -104,6 +108,10 @@ class PoolInference(Inference):
         covariance = second.unflatten(1, 2 * draws.shape[1:]) - mean[:, :, None] * mean[:, None, :]
         size = scores.effective_size(statistics, log_sum)
         return Moments(mean, covariance, size, log_sum - self.family.carrier(x) / self.epsilon)
+
+    def effective_size(self, x: Tensor) -> Tensor:
+        statistics = self.family.statistics(x)
+        return self.pool.coupling.effective_size(statistics, self.pool.coupling.log_sum(statistics))
 
     def weights(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for block in self.pool.coupling.blocks(self.family.statistics(x)):
@@ -178,6 +186,9 @@ class LocalInference(Inference):
         parts = [_moments(self._coupling(block), block.z) for block in self._blocks(x)]
         mean, covariance, size, log_sum = (torch.cat(part) for part in zip(*parts, strict=True))
         return Moments(mean, covariance, size, log_sum - self.prior.family.carrier(x) / self.prior.epsilon)
+
+    def effective_size(self, x: Tensor) -> Tensor:
+        return torch.cat([_size(self._coupling(block)) for block in self._blocks(x)])
 
     def weights(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for block in self._blocks(x):
