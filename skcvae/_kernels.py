@@ -1,7 +1,7 @@
-"""Tensor kernels: the two attention-like passes of the semi-dual, and what is measured on their results.
+"""Tensor kernels: the two attention-like passes of the semi-dual, what is measured on their results, and dense pairs of points.
 
 Every exponential-family cost is bilinear, C_ij = A_j + h_i - t_i . eta_j, so a pass over all pairs of data and prior draws is
-an attention operation. Nothing here holds more than a bounded number of pairs at a time.
+an attention operation, which holds no more than a bounded number of pairs at a time. The dense ones hold a minibatch's pairs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 #: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
 PAIRS_PER_CHUNK = 2**22
-#: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow the product down.
+#: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow products and sums down.
 SMALLEST_LOGIT = -80.0
 #: Weights above exp(40) say "starved", and their squares would overflow float32.
 LARGEST_LOG_MASS = 40.0
@@ -118,3 +118,15 @@ def marginal_error(log_mass: Tensor, other: Tensor | None = None) -> float:
 def log_effective_size(log_sum: Tensor, log_sum_squares: Tensor) -> Tensor:
     r"""Log of the effective sample size :math:`(\sum_j w_j)^2 / \sum_j w_j^2` from the logs of both sums."""
     return 2 * log_sum - log_sum_squares
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances of all pairs of rows, (n, m), by differences: exact also far from the origin."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def softmin(scores: Tensor, potential: Tensor) -> Tensor:
+    r"""The rows' potential :math:`f_i = -\log \frac1m \sum_j e^{s_{ij} + g_j}` from the columns', in units of epsilon."""
+    shifted = scores + potential
+    largest = shifted.detach().amax(1, keepdim=True)
+    return -(shifted - largest).clamp(min=SMALLEST_LOGIT).exp().mean(1).log() - largest[:, 0]

@@ -1,5 +1,7 @@
 """The fused and the chunked kernel against the formula in float64."""
 
+import math
+
 import pytest
 import torch
 
@@ -59,3 +61,21 @@ def test_effective_size_of_equal_and_single_weights():
     for weights, expected in ((torch.full((8,), 0.3), 8.0), (torch.tensor([1.0, 1e-30]), 1.0)):
         size = _kernels.log_effective_size(weights.sum().log(), weights.square().sum().log()).exp()
         assert float(size) == pytest.approx(expected, rel=1e-5)
+
+
+def test_softmin_is_the_formula_with_its_gradient():
+    scores, potential = (
+        30 * torch.randn(7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64),
+        torch.arange(5.0).double(),
+    )
+    scores.requires_grad_()
+    expected = math.log(5) - torch.logsumexp(scores + potential, 1)
+    found = _kernels.softmin(scores, potential)
+    torch.testing.assert_close(found, expected, rtol=1e-13, atol=1e-13)
+    gradients = (torch.autograd.grad(value.sum(), scores)[0] for value in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-30)
+
+
+def test_squared_distances_are_exact_far_from_the_origin():
+    points = torch.tensor([[0.0, 0.0], [3.0, 4.0]]) + 4096
+    assert _kernels.squared_distances(points, points).tolist() == [[0.0, 25.0], [25.0, 0.0]]

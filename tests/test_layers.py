@@ -13,7 +13,7 @@ ROWS = [
     ["_phases"],
     ["_validation", "_training"],
     ["objectives", "posteriors"],
-    ["priors", "likelihoods", "transport"],
+    ["priors", "likelihoods", "transport", "divergences"],
     ["networks"],
     ["_kernels", "_pot"],
 ]

@@ -1,0 +1,69 @@
+"""What all divergences share: parameters that begin a measure, and a measure of two samples."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Measure(nn.Module, ABC):
+    """A divergence in use: a number for two samples, differentiable in them."""
+
+    @abstractmethod
+    def forward(self, codes: Tensor, draws: Tensor) -> Tensor:
+        """How far the codes are from draws from the prior.
+
+        Parameters
+        ----------
+        codes : Tensor of shape (n, r), from the encoder
+        draws : Tensor of shape (m, r), from the prior
+
+        Returns
+        -------
+        Tensor, scalar
+        """
+
+    def critic_loss(self, codes: Tensor, draws: Tensor) -> Tensor | None:
+        """What the measure's own parameters minimise, without gradient to the samples; None where it has no parameters."""
+        return None
+
+
+class Divergence(ABC):
+    """A divergence as the user chooses it: parameters only."""
+
+    @abstractmethod
+    def begin(self, n_coordinates: int, generator: torch.Generator) -> Measure:
+        """A measure to start training with.
+
+        Parameters
+        ----------
+        n_coordinates : int, width r of the samples
+        generator : torch.Generator on the CPU, source of initial weights and of random directions; the measure keeps it
+        """
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value is a finite number above 0."""
+    return isinstance(value, Real) and 0 < float(value) < math.inf
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is an integer of at least 1."""
+    return isinstance(value, Integral) and int(value) >= 1
+
+
+def check_positive(name: str, value: Any, remedy: str) -> None:
+    """ValueError unless the value is a finite number above 0."""
+    if not is_positive(value):
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}. {remedy}")
+
+
+def check_count(name: str, value: Any, remedy: str) -> None:
+    """ValueError unless the value is an integer of at least 1."""
+    if not is_count(value):
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}. {remedy}")
