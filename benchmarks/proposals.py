@@ -20,7 +20,7 @@ import torch
 from factors import digits
 
 from skcvae import CoupledVAE
-from skcvae.posteriors import LocalInference, defensive_draws, in_precision, posterior
+from skcvae.posteriors import LocalInference, PoolInference, defensive_draws, in_precision, posterior
 from skcvae.transport import SemiDual
 
 N_ROWS, LONG_RUN, PER_BLOCK = 50, 2**17, 2**14
@@ -29,12 +29,12 @@ N_ROWS, LONG_RUN, PER_BLOCK = 50, 2**17, 2**14
 @torch.no_grad()
 def long_run(inference: LocalInference, x: torch.Tensor, prior_draws: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Log-likelihood of one standardised row from many draws, with fresh noise in every block."""
-    family = inference.prior.family.tempered(inference.prior.epsilon)
+    local, family = inference.local, inference.local.mixture.family
     logs = []
     for of_prior in prior_draws.split(PER_BLOCK):
         noise = torch.randn(PER_BLOCK, of_prior.shape[1], generator=generator, dtype=x.dtype)
-        z, log_ratio = defensive_draws(inference.proposal, x[None], of_prior, noise)
-        key, normaliser = family.natural(inference.decoder(z[0]))
+        own, log_ratio = defensive_draws(local.proposal, local.coordinates, x[None], of_prior, noise)
+        key, normaliser = family.natural(local.decoder(torch.cat([own[0], of_prior])))
         logs.append(torch.logsumexp(log_ratio[0] + key @ family.statistics(x[None])[0] - normaliser, 0))
     log_sum = torch.logsumexp(torch.stack(logs), 0) - np.log(len(logs))
     return log_sum - family.carrier(x[None])[0]
@@ -49,11 +49,12 @@ def rows(k: int) -> None:
     seconds = time.perf_counter() - start
     inference = in_precision(model._inference, torch.empty(0, dtype=torch.float64))
     assert isinstance(inference, LocalInference)
+    pooled = PoolInference(model._pool, inference.family, inference.epsilon)
     x = torch.as_tensor(model.likelihood_.standardise(second[:N_ROWS]))
     generator = torch.Generator().manual_seed(0)
     prior_draws = torch.as_tensor(model.prior_.quasi_sample(LONG_RUN // 2, np.random.default_rng(5)))
     reference = torch.stack([long_run(inference, row, prior_draws, generator) for row in x])
-    for name, kind in (("prior", inference.prior), ("encoder", inference)):
+    for name, kind in (("prior", pooled), ("encoder", inference)):
         found = posterior(kind, x)
         with torch.no_grad():
             error = kind.log_density(x)[0] - reference

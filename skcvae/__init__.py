@@ -1,7 +1,21 @@
 """Deep generative latent-variable models behind scikit-learn's interface."""
 
-from skcvae import likelihoods, networks, posteriors, priors, transport
+from skcvae import divergences, likelihoods, networks, posteriors, priors, transport
 from skcvae._coupled import CoupledVAE
+from skcvae._infovae import InfoVAE
+from skcvae._vae import VAE
+from skcvae._wae import WAE
 
 __version__ = "0.1.0"
-__all__ = ["CoupledVAE", "likelihoods", "networks", "posteriors", "priors", "transport"]
+__all__ = [
+    "VAE",
+    "WAE",
+    "CoupledVAE",
+    "InfoVAE",
+    "divergences",
+    "likelihoods",
+    "networks",
+    "posteriors",
+    "priors",
+    "transport",
+]

@@ -6,7 +6,8 @@ import copy
 import numbers
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,7 +20,9 @@ from torch import Tensor, nn
 
 from skcvae import _validation as check
 from skcvae import posteriors
-from skcvae.likelihoods import Family
+from skcvae._training import Diverged
+from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
+from skcvae.networks import ACTIVATIONS, Decoder, Network, as_network
 from skcvae.posteriors import Inference, Posterior
 from skcvae.priors import CategoricalPrior, Prior
 
@@ -35,11 +38,20 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     """Base of the estimators: a decoder, a likelihood, a prior, and a pool of weighted prior draws for inference."""
 
     n_components: int
+    likelihood: str | Likelihood
+    network: Any
+    hidden_layer_sizes: Sequence[int]
+    activation: str
+    learning_rate_init: float
+    tol: float
+    device: str | torch.device
     random_state: Any
     prior_: Prior
     likelihood_: Family
     module_: nn.Module
     _temperature: float
+    #: What a warning of few effective draws advises.
+    _remedy: str
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Fit the model.
@@ -245,6 +257,41 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
+    def _check_shared_numbers(self) -> None:
+        for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
+            check.check_number(name, getattr(self, name), numbers.Integral, 1)
+        check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
+        check.check_number("tol", self.tol, numbers.Real, 0)
+
+    def _bound_likelihood(self, X: NDArray[np.float64]) -> Family:
+        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
+        return (chosen() if isinstance(chosen, type) else chosen).bind(X)
+
+    def _architecture(self) -> Network:
+        sizes = check.check_sizes(self.hidden_layer_sizes)
+        check.choose("activation", self.activation, ACTIVATIONS)
+        return as_network(self.network, sizes, self.activation)
+
+    def _decoder(self, architecture: Network, prior: Prior, family: Family, generator: torch.Generator) -> Decoder:
+        standardisation = prior.standardisation()
+        n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
+        return Decoder(architecture.decoder(n_inputs, family.n_outputs, generator), standardisation)
+
+    def _training_tensor(self, family: Family, X: NDArray[np.float64], temperature: float) -> Tensor:
+        """Standardised data in the precision that the temperature needs, where the fit computes."""
+        x = torch.as_tensor(family.standardise(X))
+        return x.to(check.make_device(self.device), family.training_dtype(x, temperature))
+
+    @contextmanager
+    def _told_when_diverged(self, remedy: str) -> Iterator[None]:
+        try:
+            yield
+        except Diverged as error:
+            raise FloatingPointError(
+                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise X. "
+                "Nothing was changed by this fit."
+            ) from error
+
     def _checked(self, X: ArrayLike) -> NDArray:
         check_is_fitted(self)
         return check.check_X(self, X)
@@ -286,8 +333,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
         if size < FEWEST_EFFECTIVE_DRAWS and not isinstance(self.prior_, CategoricalPrior):
             warnings.warn(
-                f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. Raise pool_size, raise epsilon, "
-                "lower n_components, or use proposal='encoder' where the model has it.",
+                f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {self._remedy}",
                 UserWarning,
                 stacklevel=3,
             )

@@ -18,10 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 from skcvae import _phases
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
-from skcvae._training import Diverged
-from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
-from skcvae.networks import ACTIVATIONS, Decoder, LinearPlusMLP
-from skcvae.posteriors import GaussianProposal, Inference, LocalInference, Pool, PoolInference, Scores, in_precision
+from skcvae.likelihoods import Likelihood
+from skcvae.posteriors import Coordinates, Encoder, Inference, LocalDraws, LocalInference, Pool, PoolInference, Scores, in_precision
 from skcvae.priors import Prior, as_prior, is_discrete
 from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
 
@@ -135,11 +133,12 @@ class CoupledVAE(LatentVariableModel):
     """
 
     coupling_: Coupling
+    _remedy = "Raise pool_size, raise epsilon, lower n_components, or use proposal='encoder'."
     _pool: Pool
     _planes: Scores
     _hole_level: float
     _softness: float
-    _proposal: GaussianProposal | None
+    _proposal: Encoder | None
 
     def __init__(
         self,
@@ -147,6 +146,7 @@ class CoupledVAE(LatentVariableModel):
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
+        network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
         epsilon: float = 1.0,
@@ -168,6 +168,7 @@ class CoupledVAE(LatentVariableModel):
         self.n_components = n_components
         self.prior = prior
         self.likelihood = likelihood
+        self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.epsilon = epsilon
@@ -260,28 +261,25 @@ class CoupledVAE(LatentVariableModel):
         pooled = PoolInference(self._pool, self.likelihood_, self._temperature)
         if self._proposal is None:
             return pooled
-        return LocalInference(pooled, self._proposal, self.module_, self._planes, self._softness)
+        coordinates = Coordinates(self.prior_.distribution())
+        local = LocalDraws(self._proposal, coordinates, self.module_, self._pool.draws, pooled.mixture)
+        return LocalInference(local, self.likelihood_, self._temperature, self._planes, self._softness)
 
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._pool.sample_aggregate(n_samples, rng)
 
     def _fit(self, X: NDArray[np.float64]) -> None:
         problem = self._problem(X)
-        try:
+        with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
             linear = _phases.start(problem)
             trained, history = _phases.train(problem, linear.temperature)
             potential, settled = _phases.polish(problem, [linear, trained])
             frozen = _phases.freeze(problem, potential, self.pool_size)
             proposal = self._propose(problem, frozen)
-        except Diverged as error:
-            raise FloatingPointError(
-                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), raise epsilon "
-                f"(now {self.epsilon:g}) or standardise X. Nothing was changed by this fit."
-            ) from error
         self._proposal = None if proposal is None else proposal.cpu()
         self._keep(problem, frozen, history, settled)
 
-    def _propose(self, problem: _phases.Problem, frozen: _phases.Frozen) -> GaussianProposal | None:
+    def _propose(self, problem: _phases.Problem, frozen: _phases.Frozen) -> Encoder | None:
         if self.proposal == "prior":
             return None
         return _phases.propose(problem, frozen.potential)
@@ -315,17 +313,13 @@ class CoupledVAE(LatentVariableModel):
 
     def _problem(self, X: NDArray[np.float64]) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
-        sizes = check.check_sizes(self.hidden_layer_sizes)
-        check.choose("activation", self.activation, ACTIVATIONS)
+        architecture = self._architecture()
         family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
         self._check_proposal(prior)
-        rng, standardisation = check.make_rng(self.random_state), prior.standardisation()
-        n_inputs = self.n_components if standardisation is None else len(standardisation[1])
-        network = LinearPlusMLP(n_inputs, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng))
-        x = torch.as_tensor(family.standardise(X))
-        like = torch.empty(0, dtype=family.training_dtype(x, self.epsilon), device=check.make_device(self.device))
-        decoder = Decoder(network, standardisation).to(like)
-        return _phases.Problem(decoder, family.to(like), x.to(like), prior, solver, setting, rng)
+        rng = check.make_rng(self.random_state)
+        decoder = self._decoder(architecture, prior, family, check.make_torch_generator(rng))
+        x = self._training_tensor(family, X, self.epsilon)
+        return _phases.Problem(decoder.to(x), family.to(x), x, prior, solver, setting, rng)
 
     def _setting(self) -> _phases.Setting:
         self._check_numbers()
@@ -361,13 +355,6 @@ class CoupledVAE(LatentVariableModel):
             )
 
     def _check_numbers(self) -> None:
-        for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
-            check.check_number(name, getattr(self, name), numbers.Integral, 1)
-        for name in ("epsilon", "learning_rate_init"):
-            check.check_number(name, getattr(self, name), numbers.Real, 0, open_low=True)
-        check.check_number("tol", self.tol, numbers.Real, 0)
+        self._check_shared_numbers()
+        check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True)
         check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
-
-    def _bound_likelihood(self, X: NDArray[np.float64]) -> Family:
-        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
-        return (chosen() if isinstance(chosen, type) else chosen).bind(X)

@@ -22,24 +22,28 @@ class Diverged(FloatingPointError):
 
 @dataclass
 class Plateau:
-    """Stops when the window average of a loss is within `goal`, or has not fallen by a share `tol` for `patience` windows."""
+    """Stops when the average of a loss over `patience` windows is not below that over the `patience` windows before by `tol`.
+
+    `tol` is a share of the earlier average, or where the loss has no natural zero (`relative=False`) a difference.
+    """
 
     tol: float
     patience: int
-    goal: float = 0.0
-    best: float = math.inf
-    waited: int = 0
+    relative: bool = True
     window: list[float] = field(default_factory=list)
+    averages: list[float] = field(default_factory=list)
 
     def reached(self, loss: float) -> bool:
         """Take one loss into account and say whether to stop."""
         self.window.append(loss)
         if len(self.window) < WINDOW:
             return False
-        average, self.window = sum(self.window) / WINDOW, []
-        self.waited = 0 if average < (1 - self.tol) * self.best else self.waited + 1
-        self.best = min(self.best, average)
-        return average <= self.goal or self.waited >= self.patience
+        self.averages, self.window = [*self.averages[1 - 2 * self.patience :], sum(self.window) / WINDOW], []
+        return len(self.averages) == 2 * self.patience and not self._falls()
+
+    def _falls(self) -> bool:
+        before, now = (sum(half) / self.patience for half in (self.averages[: self.patience], self.averages[self.patience :]))
+        return now < (before - self.tol * before if self.relative else before - self.tol)
 
 
 def adam(modules: Iterable[nn.Module], learning_rate: float) -> torch.optim.Adam:

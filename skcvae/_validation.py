@@ -45,14 +45,24 @@ def check_varying(X: NDArray) -> None:
         )
 
 
-def check_number(name: str, value: object, kind: type, low: float, *, open_low: bool = False, infinite: bool = False) -> None:
-    """Raise unless a parameter is a finite (or infinite) real or integer number of at least (or above) `low`."""
+def check_number(
+    name: str,
+    value: object,
+    kind: type,
+    low: float,
+    *,
+    open_low: bool = False,
+    high: float = np.inf,
+    infinite: bool = False,
+) -> None:
+    """Raise unless a parameter is a finite (or infinite) real or integer number of at least (or above) `low`, at most `high`."""
     word = "an integer" if kind is numbers.Integral else "a number" if infinite else "a finite number"
-    expected = f"{name} must be {word} {'above' if open_low else 'of at least'} {low:g}, got {value!r}."
+    bounds = [f"{'above' if open_low else 'of at least'} {low:g}"] * (low > -np.inf) + [f"of at most {high:g}"] * (high < np.inf)
+    expected = f"{name} must be {' '.join([word, ' and '.join(bounds)]).strip()}, got {value!r}."
     if not isinstance(value, kind) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{expected} (type {type(value).__name__})")
     number = float(value)  # type: ignore[arg-type]
-    if not (np.isfinite(number) or (infinite and number > 0)) or number < low or (open_low and number == low):
+    if not (np.isfinite(number) or (infinite and number > 0)) or not low <= number <= high or (open_low and number == low):
         raise ValueError(expected)
 
 

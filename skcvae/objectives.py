@@ -27,3 +27,18 @@ def robust_coupled(family: Family, output: Tensor, barycentre: Tensor, weight: T
     The barycentre is a function of z, so every loss with its minimum at :math:`D_j = 0` has the same solution.
     """
     return (weight * ((1 + 2 * family.divergence(output, barycentre) / epsilon).sqrt() - 1)).mean()
+
+
+def autoencoding(
+    log_likelihood: Tensor, kl: Tensor, divergence: Tensor | float, kl_weight: float, divergence_weight: float
+) -> Tensor:
+    r"""What every model with an encoder minimises, in nats; a scalar.
+
+    .. math:: \frac1b \sum_i \big( -E_{q(z \mid x_i)} \log p(x_i \mid z) + w_1\, \mathrm{KL}(q(z \mid x_i) \| p(z)) \big)
+              + w_2\, D(q(z), p(z))
+
+    with :math:`(w_1, w_2)` = :math:`(\beta, 0)` for a VAE, (0, penalty) for a WAE, and for an InfoVAE
+    :math:`(1 - \alpha, \alpha + \lambda - 1)` (equations 2 to 5).
+    """
+    loss = -log_likelihood.mean() + divergence_weight * divergence
+    return loss + kl_weight * kl.mean() if kl_weight else loss

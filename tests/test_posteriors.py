@@ -10,7 +10,7 @@ from scipy import stats
 
 from skcvae import CoupledVAE
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.posteriors import GaussianProposal, defensive_draws, pareto_k, posterior
+from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, pareto_k, posterior
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 from skcvae.transport import SemiDual
 
@@ -40,8 +40,9 @@ DENSE["laplace"] = TorchPrior(torch.distributions.Laplace(torch.zeros(3), torch.
 
 def proposal_of(prior, scale=1.0):
     """A proposal with the same Gaussian for every row, for a prior's coordinates."""
-    r = GaussianProposal(torch.nn.Identity(), prior.distribution()).coordinates(torch.as_tensor(prior.sample(1, rng()))).shape[1]
-    free = torch.zeros(GaussianProposal.n_outputs(r), dtype=torch.float64)
+    r = Coordinates(prior.distribution()).of(torch.as_tensor(prior.sample(1, rng()))).shape[1]
+    conditional = FullGaussian().begin(r, torch.Generator())
+    free = torch.zeros(conditional.n_outputs, dtype=torch.float64)
     rows, columns = torch.tril_indices(r, r)
     free[r:][rows == columns] = np.log(np.expm1(scale))
 
@@ -49,7 +50,7 @@ def proposal_of(prior, scale=1.0):
         def forward(self, x):
             return free.expand(len(x), -1)
 
-    return GaussianProposal(Constant(), prior.distribution())
+    return Encoder(Constant(), conditional)
 
 
 def rng(seed=0):
@@ -60,22 +61,21 @@ def rng(seed=0):
 def test_defensive_draws_are_weighted_to_the_prior(prior):
     """sum w h estimates E_p[h], in the prior's support, with no weight above 1/m_p."""
     proposal = proposal_of(prior, 1.5)
-    r = proposal.moments(torch.zeros(1, 1, dtype=torch.float64))[0].shape[1]
-    noise = torch.as_tensor(rng(1).normal(size=(40000, r)))
-    of_prior = torch.as_tensor(prior.sample(40000, rng()))
-    z, log_weights = defensive_draws(proposal, torch.zeros(1, 1, dtype=torch.float64), of_prior, noise)
-    weights = log_weights.exp()[0]
+    noise = torch.as_tensor(rng(1).normal(size=(40000, proposal.n_coordinates)))
+    of_prior, x = torch.as_tensor(prior.sample(40000, rng())), torch.zeros(1, 1, dtype=torch.float64)
+    own, log_weights = defensive_draws(proposal, Coordinates(prior.distribution()), x, of_prior, noise)
+    z, weights = torch.cat([own[0], of_prior]), log_weights.exp()[0]
     assert bool(prior.distribution().support.check(z).all())
     assert float(weights.max()) <= 1 / 40000 * (1 + 1e-9)
     assert float(weights.sum()) == pytest.approx(1.0, abs=0.03)
     mean = prior.sample(200000, rng(2)).mean(0)
-    np.testing.assert_allclose(weights @ z[0], mean, atol=0.03)
+    np.testing.assert_allclose(weights @ z, mean, atol=0.03)
 
 
 def test_proposal_s_density_integrates_to_one():
     proposal = proposal_of(GaussianPrior(2), 0.7)
     y = torch.as_tensor(rng().uniform(-5, 5, size=(1, 200000, 2)))
-    density = proposal.log_prob(proposal.moments(torch.zeros(1, 1, dtype=torch.float64)), y).exp()
+    density = proposal(torch.zeros(1, 1, dtype=torch.float64)).log_prob(y).exp()
     assert float(density.mean()) * 100 == pytest.approx(1.0, abs=0.05)
 
 
@@ -102,7 +102,7 @@ def test_encoder_s_score_is_the_exact_density_where_the_pool_fails(linear):
     score, error = model.score_samples(X, return_std=True)
     exact = exact_density(model, X)
     with torch.no_grad():
-        pooled = model._inference.prior.log_density(model._standardised(X))[0] - model.likelihood_.log_volume
+        pooled = model._inference.local.mixture.log_density(model._standardised(X))[0] - model.likelihood_.log_volume
     assert np.abs(score - exact).mean() < 0.3 * np.abs(pooled.numpy() - exact).mean()
     assert np.abs(score - exact).mean() < 0.2
     assert np.median(np.abs(score - exact) / error) < 2
@@ -112,7 +112,7 @@ def test_encoder_s_score_is_the_exact_density_where_the_pool_fails(linear):
 def test_encoder_s_posterior_has_more_effective_draws(linear):
     X, model = linear
     found, x = model.posterior(X[:100]), model._standardised(X[:100])
-    pooled = posterior(model._inference.prior, x)
+    pooled = posterior(PoolInference(model._pool, model.likelihood_, 1.0), x)
     share = found.effective_sample_size / sum(len(d[0]) for d in [next(found.draws())])
     assert np.median(share) > 5 * np.median(pooled.effective_sample_size / len(model._pool.draws))
     assert np.median(found.pareto_k()) < 0.7 < np.median(pooled.pareto_k())
@@ -139,11 +139,11 @@ def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
     params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
     model = CoupledVAE(2, prior=prior, proposal="encoder", **params).fit(X)
     x = model._standardised(X)
-    pooled = posterior(model._inference.prior, x)
+    pooled = posterior(PoolInference(model._pool, model.likelihood_, 1.0), x)
     spread = np.sqrt(np.einsum("nkk->nk", pooled.covariance))
     assert np.median(np.abs(model.transform(X) - pooled.mean) / spread) < 0.15
     with torch.no_grad():
-        score = model._inference.prior.log_density(x)[0] - model.likelihood_.log_volume
+        score = model._inference.local.mixture.log_density(x)[0] - model.likelihood_.log_volume
     assert model.score(X) == pytest.approx(float(score.mean()), abs=0.05)
 
 

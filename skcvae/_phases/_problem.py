@@ -71,9 +71,8 @@ class Problem:
 
     def draws(self, n_draws: int) -> Draws:
         """Evenly spread draws from the prior, or its atoms."""
-        if isinstance(self.prior, CategoricalPrior):
-            return Draws(self._tensor(self.prior.positions()), self._tensor(np.log(self.prior.weights())))
-        return self.equally_weighted(self.prior.quasi_sample(n_draws, self.rng))
+        z, log_weights = self.prior.weighted(n_draws, self.rng)
+        return Draws(self._tensor(z), self._tensor(log_weights))
 
     def equally_weighted(self, z: np.ndarray) -> Draws:
         """Draws of equal weight, in training precision, on the training device."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from skcvae import _kernels, _training
 from skcvae._phases._problem import Problem
 from skcvae.networks import LinearPlusMLP
-from skcvae.posteriors import GaussianProposal
+from skcvae.posteriors import Coordinates, Encoder, FullGaussian
 from skcvae.transport import prior_side
 
 #: Joint draws on which a proposal is fitted.
@@ -19,22 +19,21 @@ HIDDEN_LAYER_SIZES = (512, 512, 512)
 BATCH_FACTOR, RATE_FACTOR = 2, 3.0
 
 
-def propose(problem: Problem, potential: Tensor) -> GaussianProposal:
+def propose(problem: Problem, potential: Tensor) -> Encoder:
     r"""Fit a Gaussian to the coupling by :math:`\max E_\pi \log q(z \mid x)` over exact draws from the plan and from the model.
 
     A plan's draw is z from the prior (tilted by w) and a datum from its column; a model's is z from the prior and x from the
     decoder, which keeps the proposal wide enough beside the data that it was fitted on.
     """
-    distribution = problem.prior.distribution()
-    assert distribution is not None, "checked before the fit"
+    coordinates = Coordinates(problem.prior.distribution())
     rows, z = (torch.cat(pair) for pair in zip(_from_plan(problem, potential), _from_model(problem), strict=True))
-    n_coordinates = GaussianProposal(torch.nn.Identity(), distribution).coordinates(z[:1].double()).shape[1]
+    y = coordinates.of(z.double()).to(rows)
     generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
-    n_outputs = GaussianProposal.n_outputs(n_coordinates)
-    network = LinearPlusMLP(problem.x.shape[1], n_outputs, HIDDEN_LAYER_SIZES, "relu", generator).to(problem.x)
-    proposal = GaussianProposal(network, distribution)
-    _fit(problem, proposal, rows, proposal.coordinates(z.double()).to(rows), generator)
-    return proposal
+    conditional = FullGaussian().begin(y.shape[1], generator)
+    network = LinearPlusMLP(problem.x.shape[1], conditional.n_outputs, HIDDEN_LAYER_SIZES, "relu", generator).to(problem.x)
+    encoder = Encoder(network, conditional)
+    _fit(problem, encoder, rows, y, generator)
+    return encoder
 
 
 @torch.no_grad()
@@ -60,15 +59,14 @@ def _from_model(problem: Problem) -> tuple[Tensor, Tensor]:
     return family.noise(problem.decoder(draws.z), problem.rng), draws.z
 
 
-def _fit(problem: Problem, proposal: GaussianProposal, x: Tensor, y: Tensor, generator: torch.Generator) -> None:
+def _fit(problem: Problem, encoder: Encoder, x: Tensor, y: Tensor, generator: torch.Generator) -> None:
     setting, n_steps, rate = problem.setting, problem.setting.max_iter, RATE_FACTOR * problem.setting.learning_rate
-    optimiser = _training.adam([proposal], rate)
+    optimiser = _training.adam([encoder], rate)
     index = torch.randint(len(x), (n_steps, BATCH_FACTOR * setting.batch_size), generator=generator).to(x.device)
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / n_steps))
-        log_prob = proposal.log_prob(proposal.moments(x[index[t]]), y[index[t], None])
-        _training.descend(optimiser, -log_prob.mean())
+        _training.descend(optimiser, -encoder(x[index[t]]).log_prob(y[index[t], None]).mean())
         return False
 
     _training.repeat(step, n_steps, "propose", setting.verbose)

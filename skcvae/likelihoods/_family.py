@@ -72,6 +72,10 @@ class Family(nn.Module, ABC):
     def mean(self, output: Tensor) -> Tensor:
         """E[x given z], (m, d)."""
 
+    def mean_statistics(self, output: Tensor) -> Tensor:
+        """E[t(x) given z], (m, p)."""
+        return self.mean(output)
+
     @abstractmethod
     def entropy_term(self, barycentre: Tensor) -> Tensor:
         r"""Convex conjugate :math:`A^*(O) = \sup_\eta O \cdot \eta - A(\eta)` of the log-normaliser: (m, p) -> (m,)."""
@@ -87,6 +91,15 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
         """Weight (n_outputs, k) and bias (n_outputs,) of a linear decoder along the data's principal axes."""
+
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """log p(x given z) in nats of standardised rows x (n, d), each at its own decoder output, (n,)."""
+        eta, normaliser = self.natural(output)
+        return (self.statistics(x) * eta).sum(1) - normaliser - self.carrier(x)
+
+    def refitted(self, residual: Tensor) -> Family:
+        """The family with its fixed scale, if it has one, put to the root mean square residual (d,) of the features."""
+        return self
 
     def cost(self, x: Tensor, output: Tensor) -> Tensor:
         """-log p(x given z) in nats of standardised x for every pair, (n, m); for small problems."""

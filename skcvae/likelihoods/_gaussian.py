@@ -82,6 +82,17 @@ class FixedGaussian(_GaussianFamily):
         """Half the squared distance in units of the scale: the same number as the general formula, without its rounding."""
         return 0.5 * ((output - barycentre) / self.scale).square().sum(1)
 
+    def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
+        """By the squared distance: the same number as the general formula, without its rounding."""
+        log_scale = self.scale.log().expand(self.n_features).sum()
+        return -0.5 * ((x - output) / self.scale).square().sum(1) - log_scale - 0.5 * self.n_features * LOG_2PI
+
+    def refitted(self, residual: Tensor) -> FixedGaussian:
+        """One scale for all features stays one, their root mean square; constant features keep theirs."""
+        common = residual.square().mean().sqrt().expand(self.scale.shape)
+        scale = (common if len(self.scale) == 1 else residual).to(self.scale)
+        return FixedGaussian(self.offset, self.unit, torch.where(scale > 0, scale, self.scale))
+
     def tempered(self, epsilon: float) -> FixedGaussian:
         return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon))
 
@@ -109,6 +120,10 @@ class _MomentGaussian(_GaussianFamily):
         precision = deviation.square().reciprocal()
         normaliser = (0.5 * mean.square() * precision + deviation.log()).sum(1) + 0.5 * self.n_features * LOG_2PI
         return torch.cat([mean * precision, -0.5 * precision], 1), normaliser
+
+    def mean_statistics(self, output: Tensor) -> Tensor:
+        mean = self.mean(output)
+        return torch.cat([mean, mean.square() + self.deviation(output).square().expand(mean.shape)], 1)
 
     def entropy_term(self, barycentre: Tensor) -> Tensor:
         first, second = barycentre.chunk(2, dim=1)

@@ -1,19 +1,56 @@
-"""The coupled posterior: the optimal coupling, drawn by importance-weighting prior draws, or a proposal of each row's own."""
+"""Posteriors: the optimal coupling, drawn by importance-weighting prior draws, and amortised ones, drawn from an encoder."""
 
+from skcvae.posteriors._amortised import AmortisedInference
+from skcvae.posteriors._conditional import (
+    Conditional,
+    ConditionalPoint,
+    DiagonalGaussian,
+    FullGaussian,
+    Point,
+    PosteriorFamily,
+    Rows,
+)
+from skcvae.posteriors._coordinates import Coordinates
+from skcvae.posteriors._encoder import Encoder, Laplace
+from skcvae.posteriors._flows import PlanarFlow, SplineFlow
 from skcvae.posteriors._inference import Inference, LocalInference, PoolInference, in_precision
+from skcvae.posteriors._local import LocalDraws, defensive_draws
 from skcvae.posteriors._pareto import pareto_k
-from skcvae.posteriors._pool import Pool, Scores
-from skcvae.posteriors._proposal import GaussianProposal, defensive_draws
+from skcvae.posteriors._pool import Mixture, Pool, Scores
 from skcvae.posteriors._record import Posterior, posterior
 
+#: Amortised posteriors that have a name.
+POSTERIORS: dict[str, type[PosteriorFamily]] = {
+    "point": Point,
+    "gaussian": DiagonalGaussian,
+    "full": FullGaussian,
+    "planar": PlanarFlow,
+    "spline": SplineFlow,
+}
+
 __all__ = [
-    "GaussianProposal",
+    "POSTERIORS",
+    "AmortisedInference",
+    "Conditional",
+    "ConditionalPoint",
+    "Coordinates",
+    "DiagonalGaussian",
+    "Encoder",
+    "FullGaussian",
     "Inference",
+    "Laplace",
+    "LocalDraws",
     "LocalInference",
+    "Mixture",
+    "PlanarFlow",
+    "Point",
     "Pool",
     "PoolInference",
     "Posterior",
+    "PosteriorFamily",
+    "Rows",
     "Scores",
+    "SplineFlow",
     "defensive_draws",
     "in_precision",
     "pareto_k",

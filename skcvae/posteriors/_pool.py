@@ -8,15 +8,18 @@ exist for any x.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from skcvae import _kernels
+from skcvae.likelihoods import Family
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Scores:
 
     def to(self, like: Tensor) -> Scores:
         """The scores in another tensor's precision and place."""
-        return _converted(self, like)
+        return converted(self, like)
 
     def blocks(self, statistics: Tensor) -> Iterator[Tensor]:
         """Normalised weights in blocks of rows, each (chunk, m)."""
@@ -83,10 +86,35 @@ class Pool:
 
     def to(self, like: Tensor) -> Pool:
         """The pool in another tensor's precision and place."""
-        return _converted(self, like)
+        return converted(self, like)
 
 
-def _converted(record, like):  # type: ignore[no-untyped-def]
+@dataclass(frozen=True)
+class Mixture:
+    """The density that samples are drawn from, as a mixture over prior draws: weights b_j p(x given z_j)."""
+
+    scores: Scores
+    family: Family
+
+    def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-likelihood of standardised rows (n,) and its relative standard error (n,)."""
+        statistics = self.family.statistics(x)
+        log_sum = self.scores.log_sum(statistics)
+        size = self.scores.effective_size(statistics, log_sum)
+        return log_sum - self.family.carrier(x), relative_error(size, len(self.scores.bias))
+
+
+def relative_error(size: Tensor, n_draws: int) -> Tensor:
+    r"""Standard error of a weighted mean over its value, :math:`\sqrt{1/\mathrm{ESS} - 1/m}`: that of its logarithm."""
+    return (1 / size - 1 / n_draws).clamp(min=0).sqrt()
+
+
+def converted(record: Any, like: Tensor) -> Any:
+    """A copy of a tensor, a module or a record of them in another tensor's precision and place; anything else as it is."""
     if isinstance(record, Tensor):
         return record.to(like)
-    return replace(record, **{f.name: _converted(getattr(record, f.name), like) for f in fields(record)})
+    if isinstance(record, nn.Module):
+        return copy.deepcopy(record).to(like)
+    if not is_dataclass(record) or isinstance(record, type):
+        return record
+    return replace(record, **{f.name: converted(getattr(record, f.name), like) for f in fields(record)})

@@ -24,8 +24,9 @@ class Posterior:
     ----------
     mean : array of shape (n, k)
     covariance : array of shape (n, k, k)
-    effective_sample_size : array of shape (n,), :math:`1/\sum_j w_{ij}^2`
-    log_normaliser : array of shape (n,), :math:`\log \sum_j b_j e^{(g_j - C_{ij})/\epsilon} = -f(x_i)/\epsilon`
+    effective_sample_size : array of shape (n,), :math:`1/\sum_j w_{ij}^2` of the importance weights
+    log_normaliser : array of shape (n,), :math:`\log \sum_j b_j e^{(g_j - C_{ij})/\epsilon} = -f(x_i)/\epsilon` of a coupled
+        model; of one with an encoder, the log-likelihood in standardised units
     """
 
     mean: Array
@@ -47,10 +48,14 @@ class Posterior:
         for _, draws in self._inference.weights(self._x):
             yield draws.cpu().numpy()
 
+    @torch.no_grad()
     def pareto_k(self) -> Array:
-        """Pareto k-hat of each row's weights, (n,): averages over the posterior can be trusted below 0.7."""
+        """Pareto k-hat of each row's importance weights, (n,): what they average can be trusted below 0.7.
+
+        A coupled model's posterior is these weights; a large k-hat of an encoder says that it is far from the model's posterior.
+        """
         with np.errstate(divide="ignore"):
-            return np.concatenate([pareto_k(np.log(weights)) for weights in self.weights()])
+            return np.concatenate([pareto_k(np.log(block.cpu().numpy())) for block in self._inference.importance(self._x)])
 
     @torch.no_grad()
     def sample(self, n_samples: int = 1, *, random_state: int | np.random.Generator | None = None) -> Array:

@@ -45,6 +45,10 @@ class Prior(ABC):
         """Draws that fill the prior as evenly as it allows, (n_samples, k): scrambled Sobol points, or plain draws."""
         return self._sampler(rng)(n_samples)
 
+    def weighted(self, n_samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        """Evenly spread draws (m, k) with their log-weights (m,): equal ones, or all atoms with theirs."""
+        return self.quasi_sample(n_samples, rng), np.full(n_samples, -np.log(n_samples))
+
     def stream(self, n_samples: int, rng: np.random.Generator) -> Callable[[], Array]:
         """A function that returns the next `n_samples` evenly spread draws at every call, (n_samples, k)."""
         draw, blocks = self._sampler(rng), []  # type: ignore[var-annotated]

@@ -55,6 +55,9 @@ class CategoricalPrior(Prior):
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
         return self.positions()[rng.choice(len(self.weights()), size=n_samples, p=self.weights())]
 
+    def weighted(self, n_samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
+        return self.positions(), np.log(self.weights())
+
     def standardisation(self) -> tuple[Array, Array]:
         mean = self.weights() @ self.positions()
         centred = self.positions() - mean

@@ -1,0 +1,163 @@
+"""Side by side with pythae 0.1.2: its VAE, WAE-MMD and InfoVAE-MMD and ours, on the grid of 25 Gaussians.
+
+Protocol: 256 points a mode, networks of three hidden layers of 256 with a linear map beside them, the same modules and initial
+weights for both; Gaussian noise of scale 0.1, 8000 steps of 256 rows, Adam from 1e-3 down half a cosine; WAE penalty 1; InfoVAE
+alpha 0, lambda 2. The two train in turns in one process, `--repeats` times; the time of a step is the median over repeats of
+training time over steps, the trainers' own bookkeeping included. Of 20000 samples with matched noise (WAE: with the residual's),
+the share within 4 standard deviations, as in gaussians25.py.
+
+Run: python benchmarks/peers.py [--repeats 3] [--steps 8000]     (needs pip install pythae==0.1.2)
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from gaussians25 import grid_metrics, make_grid
+from pythae.models import VAE as PythaeVAE
+from pythae.models import WAE_MMD, INFOVAE_MMD_Config, InfoVAE_MMD, VAEConfig, WAE_MMD_Config
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+from pythae.trainers import BaseTrainer, BaseTrainerConfig
+from torch import nn
+
+from skcvae import VAE, WAE, InfoVAE
+from skcvae.likelihoods import GaussianLikelihood
+from skcvae.networks import MLP
+
+SCALE, BATCH, N_SAMPLES = 0.1, 256, 20000
+WIDTHS = (256, 256, 256)
+SHARED: dict[str, Any] = {"input_dim": (2,), "latent_dim": 2}
+MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Any]] = {
+    "VAE": (VAE, PythaeVAE, VAEConfig(**SHARED)),
+    "WAE": (
+        lambda **kw: WAE(penalty=1.0, **kw),
+        WAE_MMD,
+        WAE_MMD_Config(reg_weight=1.0, reconstruction_loss_scale=0.5, **SHARED),
+    ),
+    "InfoVAE": (lambda **kw: InfoVAE(alpha=0.0, lambd=2.0, **kw), InfoVAE_MMD, INFOVAE_MMD_Config(alpha=0.0, lbd=2.0, **SHARED)),
+}
+
+
+class Encoder(BaseEncoder):
+    """Our network in pythae's words; data come divided by the noise's scale."""
+
+    def __init__(self, network: nn.Module, is_point: bool) -> None:
+        super().__init__()
+        self.network, self.is_point = network, is_point
+
+    def forward(self, x: torch.Tensor) -> ModelOutput:
+        output = self.network(x * SCALE)
+        if self.is_point:
+            return ModelOutput(embedding=output)
+        mean, log_variance = output.chunk(2, dim=1)
+        return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+
+class Decoder(BaseDecoder):
+    """Our network in pythae's words; reconstructions go divided by the noise's scale."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, z: torch.Tensor) -> ModelOutput:
+        return ModelOutput(reconstruction=self.network(z) / SCALE)
+
+
+def networks(n_outputs: int, seed: int) -> tuple[nn.Module, nn.Module]:
+    """An encoder's and a decoder's network."""
+    generator = torch.Generator().manual_seed(seed)
+    return MLP(WIDTHS).encoder(2, n_outputs, generator), MLP(WIDTHS).decoder(2, 2, generator)
+
+
+def ours(name: str, X: np.ndarray, n_steps: int, seed: int) -> tuple[float, np.ndarray]:
+    """Seconds a step and samples."""
+    pair = networks(2 if name == "WAE" else 4, seed)
+    params = {"likelihood": GaussianLikelihood(SCALE), "max_iter": n_steps, "tol": 0.0, "batch_size": BATCH, "random_state": seed}
+    model = MODELS[name][0](network=pair, **params)
+    begin = time.perf_counter()
+    model.fit(X)
+    seconds = time.perf_counter() - begin
+    return seconds / n_steps, model.sample(N_SAMPLES, random_state=seed)
+
+
+def theirs(name: str, X: np.ndarray, n_steps: int, seed: int) -> tuple[float, np.ndarray]:
+    """Seconds a step and samples."""
+    torch.manual_seed(seed)
+    encoder, decoder = networks(2 if name == "WAE" else 4, seed)
+    model = MODELS[name][1](copy.deepcopy(MODELS[name][2]), encoder=Encoder(encoder, name == "WAE"), decoder=Decoder(decoder))
+    data = torch.as_tensor(X / SCALE, dtype=torch.float32)
+    n_epochs = n_steps * BATCH // len(X)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        config = BaseTrainerConfig(
+            output_dir=folder,
+            num_epochs=n_epochs,
+            per_device_train_batch_size=BATCH,
+            learning_rate=1e-3,
+            optimizer_cls="Adam",
+            scheduler_cls="CosineAnnealingLR",
+            scheduler_params={"T_max": n_epochs},
+            no_cuda=True,
+            seed=seed,
+        )
+        trainer = BaseTrainer(model, train_dataset=dataset(data), training_config=config)
+        begin = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - begin
+    return seconds / n_steps, drawn(name, trainer.model, data, seed)
+
+
+def dataset(data: torch.Tensor) -> Any:
+    """Data in pythae's words."""
+    from pythae.data.datasets import BaseDataset
+
+    return BaseDataset(data, torch.zeros(len(data)))
+
+
+@torch.no_grad()
+def drawn(name: str, model: Any, data: torch.Tensor, seed: int) -> np.ndarray:
+    """Samples with matched noise, or the residual's."""
+    rng = np.random.default_rng(seed)
+    model = model.eval()
+    z = torch.as_tensor(rng.normal(size=(N_SAMPLES, 2)), dtype=torch.float32)
+    mean = model.decoder(z).reconstruction.numpy() * SCALE
+    residual = model.decoder(model.encoder(data).embedding).reconstruction - data
+    scale = SCALE * (float(residual.square().mean().sqrt()) if name == "WAE" else 1.0)
+    return mean + scale * rng.normal(size=mean.shape)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8000)
+    arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    print("| model | by | within 4 std, % | modes | std | ms a step | ratio |\n|" + "---|" * 7)
+    for name in MODELS:
+        runs = [
+            [train(name, make_grid(0.05, s, 256), arguments.steps, s) for train in (ours, theirs)] for s in range(arguments.repeats)
+        ]
+        times = np.median([[seconds for seconds, _ in pair] for pair in runs], axis=0)
+        for index, label in enumerate(("skcvae", "pythae")):
+            found = [grid_metrics(pair[index][1], 0.05) for pair in runs]
+            within, modes, std = (np.mean([row[key] for row in found]) for key in ("within", "modes", "std"))
+            spread = np.std([row["within"] for row in found])
+            cells = (
+                f"{within:.1f} ± {spread:.1f} | {modes:.1f} | {std:.4f} | {1e3 * times[index]:.2f} | {times[index] / times[1]:.2f}"
+            )
+            print(f"| {name} | {label} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Training an encoder and a decoder together: what VAE, WAE and InfoVAE share; they differ in two weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skcvae import _training, objectives
+from skcvae.divergences import Measure
+from skcvae.likelihoods import Family
+from skcvae.networks import Decoder
+from skcvae.posteriors import AmortisedInference, Coordinates, Encoder, Laplace, LocalDraws, Mixture, Rows, Scores
+from skcvae.priors import Prior
+
+#: Draws of the linear decoder to which the encoder's linear part is fitted before training.
+STARTING_DRAWS = 4096
+#: Standard deviation that the encoder starts with, at least.
+SMALLEST_START = 1e-3
+#: Rows that pass through the networks at once after training.
+ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The numbers of a fit, as the user gave them, and the two weights that make the model."""
+
+    kl_weight: float
+    divergence_weight: float
+    annealing: float
+    batch_size: int
+    learning_rate: float
+    max_iter: int
+    tol: float
+    patience: int
+    verbose: bool
+
+
+@dataclass
+class Model:
+    """An autoencoder in training, with the data in training precision; `coordinates` are the encoder's."""
+
+    encoder: Encoder
+    decoder: Decoder
+    family: Family
+    coordinates: Coordinates
+    prior: Prior
+    x: Tensor
+    rng: np.random.Generator
+
+    def latent(self, x: Tensor, noise: Tensor) -> Tensor:
+        """One draw of z for each row, (n, k)."""
+        return self.coordinates.latent(self.encoder(x).draw(noise)[0])[:, 0]
+
+
+@torch.no_grad()
+def start(model: Model, temperature: float) -> None:
+    """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
+    z = torch.as_tensor(model.prior.quasi_sample(STARTING_DRAWS, model.rng)).to(model.x)
+    weight, bias = model.family.linear_start(model.x, model.decoder.inputs(z[:1]).shape[1], temperature)
+    model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
+    images = model.family.tempered(max(temperature, 1e-6)).noise(model.decoder(z), model.rng)
+    axes = weight[: images.shape[1]]  # (d, r)
+    slope, level, spread = _regression(images @ axes, model.coordinates.of(z.double()))
+    outputs = model.encoder.conditional.constant(level, spread.clamp(min=SMALLEST_START)).to(model.x)
+    weights = torch.zeros(len(outputs), images.shape[1]).to(model.x)
+    weights[: len(level)] = (slope.T @ axes.T.double()).to(model.x)
+    model.encoder.network.set_linear(weights, outputs)  # type: ignore[operator]
+
+
+def _regression(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least squares of y (m, r) on features: slopes, levels (r,) and the residuals' deviations (r,)."""
+    design = torch.cat([features.double(), torch.ones_like(y[:, :1])], 1).cpu()
+    solution = torch.linalg.lstsq(design, y.cpu(), driver="gelsd").solution.to(y)
+    residual = y - design.to(y) @ solution
+    return solution[:-1], solution[-1], residual.square().mean(0).sqrt()
+
+
+def train(model: Model, measure: Measure | None, setting: Setting) -> list[float]:
+    """Descend on minibatches; returns the curve of the loss in nats, in standardised units."""
+    steps = _Steps(model, measure, setting)
+    for module in (model.encoder, model.decoder):
+        module.train()
+    _training.repeat(steps.step, setting.max_iter, "train", setting.verbose)
+    for module in (model.encoder, model.decoder):
+        module.eval()
+    return steps.losses
+
+
+class _Steps:
+    """The state that goes from one training step to the next."""
+
+    def __init__(self, model: Model, measure: Measure | None, setting: Setting) -> None:
+        self.model, self.setting, self.losses = model, setting, list[float]()
+        self.generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
+        self.batch = _batches(model.x, setting.batch_size, self.generator)
+        self.gaussian = model.coordinates.gaussian(model.x)
+        self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
+        self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
+        self.penalty = None if measure is None else _Penalty(model, measure, setting)
+
+    def step(self, t: int) -> bool:
+        """One step; True when training may end."""
+        setting = self.setting
+        _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
+        self.losses.append(_training.descend(self.optimiser, self._loss(next(self.batch), self._kl_weight(t))))
+        return self.plateau.reached(self.losses[-1])
+
+    def _kl_weight(self, t: int) -> float:
+        rising = self.setting.annealing * self.setting.max_iter
+        return self.setting.kl_weight * min(1.0, (t + 1) / rising if rising else 1.0)
+
+    def _loss(self, x: Tensor, kl_weight: float) -> Tensor:
+        model, rows = self.model, self.model.encoder(x)
+        noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=self.generator).to(x)
+        y, log_q = rows.draw(noise)
+        z = model.coordinates.latent(y[:, 0])
+        log_likelihood = model.family.log_prob(x, model.decoder(z))
+        kl = self._divergence(rows, y, log_q) if kl_weight else log_likelihood
+        penalty = 0.0 if self.penalty is None else self.penalty(z)
+        return objectives.autoencoding(log_likelihood, kl, penalty, kl_weight, self.setting.divergence_weight)
+
+    def _divergence(self, rows: Rows, y: Tensor, log_q: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of each row's posterior to the prior, (n,): in closed form, or from its draw."""
+        closed = None if self.gaussian is None else rows.divergence(self.gaussian)
+        return log_q[:, 0] - self.model.coordinates.log_prior(y[:, 0]) if closed is None else closed
+
+
+class _Penalty:
+    """A divergence in use, on standardised codes and fresh draws from the prior."""
+
+    def __init__(self, model: Model, measure: Measure, setting: Setting) -> None:
+        self.measure, self.decoder = measure, model.decoder
+        self.draws = model.prior.stream(setting.batch_size, model.rng)
+        has_critic = next(measure.parameters(), None) is not None
+        self.optimiser = _training.adam([measure], setting.learning_rate) if has_critic else None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """The divergence, after one step of the critic where there is one."""
+        codes, draws = (self.decoder.whitened(points) for points in (z, torch.as_tensor(self.draws()[: len(z)]).to(z)))
+        critic_loss = self.measure.critic_loss(codes.detach(), draws)
+        if self.optimiser is not None and critic_loss is not None:
+            _training.descend(self.optimiser, critic_loss)
+        value: Tensor = self.measure(codes, draws)
+        return value
+
+
+def _batches(x: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows in a random order, epoch by epoch; an incomplete batch is left out where there is a complete one."""
+    while True:
+        order = torch.randperm(len(x), generator=generator).to(x.device)
+        for index in order.split(size):
+            if len(index) == size or len(x) < size:
+                yield x[index]
+
+
+@torch.no_grad()
+def residual(model: Model) -> Tensor:
+    """Root mean square (d,) of what the decoder leaves of each feature at one draw of every row's posterior."""
+    generator, total = (
+        torch.Generator().manual_seed(int(model.rng.integers(2**63))),
+        torch.zeros_like(model.x[0], dtype=torch.float64),
+    )
+    for x in model.x.split(ROWS_AT_ONCE):
+        noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=generator).to(x)
+        mean = model.family.mean(model.decoder(model.latent(x, noise)))
+        total += (x - mean).double().square().sum(0)
+    return (total / len(model.x)).sqrt()
+
+
+@torch.no_grad()
+def aggregate(model: Model, n_draws: int) -> Tensor:
+    """Draws of the aggregate posterior, (n_draws, k): one of every row's or of randomly chosen rows'."""
+    index = torch.as_tensor(model.rng.integers(len(model.x), size=n_draws)).to(model.x.device)
+    noise = torch.as_tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates))).to(model.x)
+    draws = zip(model.x[index].split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([model.latent(x, eps) for x, eps in draws])
+
+
+@torch.no_grad()
+def inference(model: Model, family: Family, n_draws: int, is_taught: bool) -> AmortisedInference:
+    """What answers for rows of data, in double precision on the CPU.
+
+    `family` is the one that samples are drawn from. An encoder that the loss has not taught the posterior's spread is no proposal:
+    the Laplace approximation at its centre is.
+    """
+    encoder, decoder, family = model.encoder.double().cpu(), model.decoder.double().cpu(), family.double().cpu()
+    z, log_weights = (torch.as_tensor(array) for array in model.prior.weighted(n_draws, model.rng))
+    key, normaliser = family.natural(decoder(z))
+    mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), model.coordinates
+    if coordinates.distribution is None:
+        return AmortisedInference(encoder, coordinates, decoder, mixture, None)
+    proposal = encoder if is_taught else Laplace(encoder, decoder, family, coordinates, _precision(coordinates.of(z)))
+    return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))
+
+
+def _precision(y: Tensor) -> Tensor:
+    return torch.linalg.inv(torch.atleast_2d(torch.cov(y.T)))

@@ -1,0 +1,225 @@
+"""Base of the estimators with an encoder: VAE, WAE and InfoVAE."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skcvae import _amortise
+from skcvae import _validation as check
+from skcvae._base import LatentVariableModel
+from skcvae.divergences import DIVERGENCES, Divergence, Measure
+from skcvae.likelihoods import Likelihood
+from skcvae.posteriors import POSTERIORS, AmortisedInference, Coordinates, Encoder, Inference, Point, PosteriorFamily
+from skcvae.priors import Prior, as_prior
+
+#: What the docstrings of the estimators share.
+SHARED = {
+    "head": """
+    n_components : int, default=2
+        Dimension k of the latent variable.
+    prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
+        Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
+    likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
+        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
+    network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
+        Architecture of encoder and decoder.
+    hidden_layer_sizes : sequence of int, default=(256, 256)
+        Widths of the hidden layers of "mlp"; a linear map runs beside them.
+    activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+        Activation of the hidden layers.""",
+    "tail": """
+    pool_size : int, default=4096
+        Draws of the prior and of the aggregate posterior that inference keeps.
+    batch_size : int, default=256
+        Rows in each step.
+    learning_rate_init : float, default=1e-3
+        Learning rate of Adam.
+    max_iter : int, default=2000
+        Steps of the training.
+    tol : float, default=1e-2
+        Training stops when the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps.
+    n_iter_no_change : int, default=10
+        Windows to wait for.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is a GPU where there is one.
+    random_state : None, int, numpy Generator or RandomState, default=None
+        Source of all randomness of the fit. None draws fresh entropy; an int gives the same fit on the same machine.
+    verbose : bool, default=False
+        Show progress.
+
+    Attributes
+    ----------
+    n_iter_ : int
+        Steps made.
+    loss_curve_ : list of float
+        Loss in nats of each step's minibatch.
+    converged_ : bool
+        Whether training stopped by itself, before `max_iter`.
+    prior_, likelihood_, encoder_, module_ : objects
+        The prior, the bound likelihood, the encoder and the decoder, torch modules on the CPU.
+    n_features_in_, feature_names_in_ : as in scikit-learn""",
+}
+
+
+def documented(model: type) -> type:
+    """Put what the docstrings share in the place of {head} and {tail}."""
+    for name, text in SHARED.items():
+        model.__doc__ = str(model.__doc__).replace(f"    {{{name}}}", text.lstrip("\n"))
+    return model
+
+
+class _MethodAndParameter:
+    """A method whose name is a parameter's as well: what is read is the method, what is written the parameter."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+        self.__doc__ = method.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, model: object, owner: type | None = None) -> Any:
+        return self.method.__get__(model, owner)
+
+    def __set__(self, model: object, value: object) -> None:
+        vars(model)[self.name] = value
+
+
+class AutoencoderModel(LatentVariableModel):
+    """An encoder and a decoder trained together; a model says which weights its loss has."""
+
+    encoder_: Encoder
+    #: `model.posterior(X)` is the method; the parameter is in `get_params()`.
+    posterior = _MethodAndParameter(LatentVariableModel.posterior)
+    #: A name or an object, where the loss has a divergence of the aggregate posterior.
+    divergence: str | Divergence = "mmd"
+    #: Share of the steps over which the weight of the divergence of each row's posterior rises.
+    annealing: float = 0.0
+    _answers: AmortisedInference
+    _aggregate: NDArray[np.float64]
+    _remedy = "Raise pool_size, lower n_components or choose a richer posterior."
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        prior: Any = "gaussian",
+        likelihood: str | Likelihood = "gaussian",
+        network: Any = "mlp",
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        pool_size: int = 4096,
+        batch_size: int = 256,
+        learning_rate_init: float = 1e-3,
+        max_iter: int = 2000,
+        tol: float = 1e-2,
+        n_iter_no_change: int = 10,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.prior = prior
+        self.likelihood = likelihood
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.pool_size = pool_size
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters by name, as in scikit-learn."""
+        return {**super().get_params(deep), "posterior": vars(self)["posterior"]}
+
+    @abstractmethod
+    def _weights(self) -> tuple[float, float]:
+        """Weights of the divergence of each row's posterior and of the aggregate's, from checked parameters."""
+
+    @property
+    def _inference(self) -> Inference:
+        return self._answers
+
+    def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return self._aggregate[rng.integers(len(self._aggregate), size=n_samples)]
+
+    def _fit(self, X: NDArray[np.float64]) -> None:
+        setting = self._setting()
+        model = self._model(X, setting.kl_weight)
+        measure = self._measure(model, setting.divergence_weight)
+        with self._told_when_diverged("lower the weights of the loss"):
+            _amortise.start(model, setting.kl_weight)
+            losses = _amortise.train(model, measure, setting)
+        self._keep(model, losses, setting)
+
+    def _keep(self, model: _amortise.Model, losses: list[float], setting: _amortise.Setting) -> None:
+        is_taught = setting.kl_weight > 0
+        self._temperature = setting.kl_weight if is_taught else 1.0
+        family = model.family if is_taught else model.family.refitted(_amortise.residual(model))
+        self._aggregate = _amortise.aggregate(model, self.pool_size).double().cpu().numpy()
+        self.prior_, self.likelihood_ = model.prior, family.double().cpu()
+        self._answers = _amortise.inference(model, self.likelihood_.tempered(self._temperature), self.pool_size, is_taught)
+        self.encoder_, self.module_ = model.encoder, model.decoder
+        self.loss_curve_ = [loss + family.log_volume for loss in losses]
+        self.n_iter_ = len(losses)
+        self.converged_ = self.n_iter_ < setting.max_iter
+
+    def _model(self, X: NDArray[np.float64], kl_weight: float) -> _amortise.Model:
+        architecture = self._architecture()
+        family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
+        posterior = self._posterior(prior, kl_weight)
+        rng = check.make_rng(self.random_state)
+        generator = check.make_torch_generator(rng)
+        x = self._training_tensor(family, X, 1.0)
+        coordinates = Coordinates(prior.distribution())
+        conditional = posterior.begin(coordinates.width(prior.n_components), generator)
+        encoder = Encoder(architecture.encoder(X.shape[1], conditional.n_outputs, generator), conditional)
+        decoder = self._decoder(architecture, prior, family, generator)
+        return _amortise.Model(encoder.to(x), decoder.to(x), family.to(x), coordinates, prior, x, rng)
+
+    def _posterior(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
+        chosen = check.choose("posterior", vars(self)["posterior"], POSTERIORS, PosteriorFamily)
+        family: PosteriorFamily = chosen() if isinstance(chosen, type) else chosen
+        if kl_weight > 0 and isinstance(family, Point):
+            raise ValueError("posterior='point' has no density, which this loss needs. Use posterior='gaussian', or WAE.")
+        if kl_weight > 0 and prior.distribution() is None:
+            raise ValueError(
+                f"The loss weighs the posterior against the prior's density, and {type(prior).__name__} has none. Give the prior as a "
+                "torch distribution, or use WAE or CoupledVAE, which need only its draws."
+            )
+        return family
+
+    def _measure(self, model: _amortise.Model, weight: float) -> Measure | None:
+        if weight == 0:
+            return None
+        chosen = check.choose("divergence", self.divergence, DIVERGENCES, Divergence)
+        divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
+        n_coordinates = model.decoder.inputs(torch.as_tensor(model.prior.sample(1, np.random.default_rng(0))).to(model.x)).shape[1]
+        return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(model.x)
+
+    def _setting(self) -> _amortise.Setting:
+        self._check_shared_numbers()
+        kl_weight, divergence_weight = self._weights()
+        return _amortise.Setting(
+            kl_weight=kl_weight,
+            divergence_weight=divergence_weight,
+            annealing=float(self.annealing),
+            batch_size=int(self.batch_size),
+            learning_rate=float(self.learning_rate_init),
+            max_iter=int(self.max_iter),
+            tol=float(self.tol),
+            patience=int(self.n_iter_no_change),
+            verbose=bool(self.verbose),
+        )

@@ -1,0 +1,117 @@
+"""The InfoVAE."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from skcvae import _validation as check
+from skcvae._autoencoder import AutoencoderModel, documented
+from skcvae.divergences import Divergence
+from skcvae.likelihoods import Likelihood
+from skcvae.posteriors import PosteriorFamily
+
+#: A sum of alpha and lambd this near to 1 is 1.
+ROUNDING = 1e-12
+
+
+@documented
+class InfoVAE(AutoencoderModel):
+    r"""InfoVAE: a variational autoencoder that also holds the aggregate posterior to the prior.
+
+    Encoder and decoder minimise, in nats,
+
+    .. math::
+        \frac1n \sum_i \big( -E_{q(z \mid x_i)} \log p_\theta(x_i \mid z) + (1 - \alpha)\, \mathrm{KL}(q(z \mid x_i) \| p(z)) \big)
+        + (\alpha + \lambda - 1)\, D(q(z), p(z)).
+
+    :math:`(\alpha, \lambda) = (0, 1)` is the VAE, :math:`\alpha + \lambda = 1` the :math:`\beta`-VAE with :math:`\beta = 1 - \alpha`, and
+    (1, 1) with the adversarial divergence the adversarial autoencoder. At :math:`\alpha = 1` the loss says nothing of the noise that
+    is left, which is then set as in `WAE`.
+
+    Parameters
+    ----------
+    {head}
+    posterior : {"gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="gaussian"
+        As in `VAE`; at alpha=1 also "point".
+    alpha : float of at most 1, default=0.0
+        Weight of the mutual information of data and codes.
+    lambd : float with alpha + lambd of at least 1, default=2.0
+        Weight of the aggregate posterior's divergence, before alpha - 1 is added.
+    divergence : {"mmd", "sinkhorn", "sliced", "adversarial"} or skcvae.divergences.Divergence, default="mmd"
+        Between codes and draws from the prior, both standardised, on each minibatch.
+    {tail}
+
+    References
+    ----------
+    S. Zhao, J. Song and S. Ermon, InfoVAE: balancing learning and inference in variational autoencoders, 2019.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcvae import InfoVAE
+    >>> X = np.random.default_rng(0).normal(size=(100, 4))
+    >>> model = InfoVAE(max_iter=50, random_state=0).fit(X)
+    >>> model.transform(X).shape, model.sample(3, random_state=0).shape
+    ((100, 2), (3, 4))
+    """
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        prior: Any = "gaussian",
+        likelihood: str | Likelihood = "gaussian",
+        network: Any = "mlp",
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        posterior: str | PosteriorFamily = "gaussian",
+        alpha: float = 0.0,
+        lambd: float = 2.0,
+        divergence: str | Divergence = "mmd",
+        pool_size: int = 4096,
+        batch_size: int = 256,
+        learning_rate_init: float = 1e-3,
+        max_iter: int = 2000,
+        tol: float = 1e-2,
+        n_iter_no_change: int = 10,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(
+            n_components,
+            prior=prior,
+            likelihood=likelihood,
+            network=network,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            pool_size=pool_size,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.posterior = posterior
+        self.alpha = alpha
+        self.lambd = lambd
+        self.divergence = divergence
+
+    def _weights(self) -> tuple[float, float]:
+        check.check_number("alpha", self.alpha, numbers.Real, -math.inf, high=1)
+        check.check_number("lambd", self.lambd, numbers.Real, -math.inf)
+        excess = self.alpha + self.lambd - 1.0
+        if excess < -ROUNDING:
+            raise ValueError(
+                f"alpha + lambd must be at least 1, got {self.alpha:g} + {self.lambd:g}: their sum less 1 weighs the divergence of the "
+                "aggregate posterior. Raise lambd."
+            )
+        return 1.0 - self.alpha, excess if excess > ROUNDING else 0.0

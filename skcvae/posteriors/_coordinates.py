@@ -1,0 +1,72 @@
+"""Coordinates of the latent space without bounds, in which proposals and encoders live."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MultivariateNormal, Transform, biject_to, identity_transform
+from torch.distributions.constraints import MixtureSameFamilyConstraint
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    r"""A Gaussian as its mean m (r,) and whitening W (r, r), for which :math:`W (y - m)` is standard normal."""
+
+    mean: Tensor
+    whitening: Tensor
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """z = T(y), with T from r numbers without bounds onto the prior's support.
+
+    Parameters
+    ----------
+    distribution : torch.distributions.Distribution or None
+        The prior; where it has no density, y is z itself.
+    """
+
+    distribution: Distribution | None
+
+    @functools.cached_property
+    def bijection(self) -> Transform:
+        """T."""
+        if self.distribution is None:
+            return identity_transform
+        support = self.distribution.support
+        return biject_to(support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support)
+
+    @property
+    def are_latent(self) -> bool:
+        """Whether y is z."""
+        return self.bijection == identity_transform
+
+    def width(self, n_components: int) -> int:
+        """Number of coordinates r of a prior with k components."""
+        return int(self.bijection.inverse_shape(torch.Size((n_components,)))[0])
+
+    def latent(self, y: Tensor) -> Tensor:
+        """z at y, in its precision: bounds of the support may be kept in another."""
+        return self.bijection(y).to(y)
+
+    def of(self, z: Tensor) -> Tensor:
+        """y, with r coordinates, of latent points."""
+        return self.bijection.inv(z).to(z)
+
+    def log_prior(self, y: Tensor) -> Tensor:
+        """Log-density of the prior in the coordinates y, without the last axis."""
+        assert self.distribution is not None, "checked before the fit"
+        z = self.bijection(y)
+        volume = self.bijection.log_abs_det_jacobian(y, z)
+        log_prob = self.distribution.log_prob(z.to("cpu", torch.float64)).to(y)
+        return log_prob + (volume if volume.ndim == log_prob.ndim else volume.sum(-1))
+
+    def gaussian(self, like: Tensor) -> Gaussian | None:
+        """The prior of y where it is a Gaussian, in another tensor's precision and place."""
+        if not isinstance(self.distribution, MultivariateNormal):
+            return None
+        whitening = torch.linalg.inv(self.distribution.scale_tril)
+        return Gaussian(self.distribution.loc.to(like), whitening.to(like))

@@ -1,0 +1,254 @@
+"""VAE, WAE and InfoVAE: closed forms of linear models, special cases of one another, and the contract they share."""
+
+import copy
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from conftest import QUICK
+from scipy import stats
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from test_encoders import needs_zuko
+
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae.divergences import DIVERGENCES, MMD
+from skcvae.likelihoods import GaussianLikelihood
+from skcvae.posteriors import PlanarFlow
+from skcvae.priors import PRIORS
+
+MODELS = {
+    "VAE": VAE(**QUICK),
+    "beta": VAE(beta=4.0, annealing=0.5, **QUICK),
+    "full": VAE(posterior="full", **QUICK),
+    "planar": VAE(posterior=PlanarFlow(3), **QUICK),
+    "spline": VAE(posterior="spline", **QUICK),
+    "WAE": WAE(**QUICK),
+    "WAE, Gaussian": WAE(posterior="gaussian", **QUICK),
+    **{f"WAE, {name}": WAE(divergence=name, **QUICK) for name in DIVERGENCES if name != "mmd"},
+    "InfoVAE": InfoVAE(**QUICK),
+    "AAE": InfoVAE(alpha=1.0, lambd=1.0, divergence="adversarial", **QUICK),
+}
+
+
+@pytest.fixture(params=list(MODELS))
+def unfitted(request):
+    if request.param == "spline":
+        needs_zuko()
+    return clone(MODELS[request.param])
+
+
+def exact_density(model, X):
+    """Of a model with a linear decoder and a standard Gaussian prior."""
+    k = model.n_components
+    mean = model.inverse_transform(np.zeros((1, k)))[0]
+    axes = model.inverse_transform(np.eye(k)) - mean
+    variance = model._temperature * (model.likelihood_.scale[0].item() * model.likelihood_.unit) ** 2
+    return stats.multivariate_normal(mean, axes.T @ axes + variance * np.eye(X.shape[1])).logpdf(X)
+
+
+@pytest.fixture(scope="module")
+def linear_data():
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(800, 2)) @ np.array([[3.0, 0, 1, 0], [0, 1.5, 0, 1]]) + 0.5 * rng.normal(size=(800, 4))
+
+
+@pytest.mark.parametrize("posterior", ["gaussian", "full", "planar"])
+def test_linear_vae_reaches_probabilistic_pca(linear_data, posterior):
+    """From any start: the loss is stationary at the principal axes, and its optimum is PCA's likelihood."""
+    X = linear_data
+    params = {"hidden_layer_sizes": (), "likelihood": GaussianLikelihood("learned", floor=0.05), "max_iter": 1500, "tol": 0.0}
+    model = VAE(2, posterior=posterior, random_state=0, learning_rate_init=0.02, **params).fit(X)
+    expected = PCA(2).fit(X).score(X)
+    assert exact_density(model, X).mean() == pytest.approx(expected, abs=0.02)
+    assert np.mean(model.loss_curve_[-200:]) == pytest.approx(-expected, abs=0.1)
+
+
+def test_beta_is_a_factor_of_the_noise(linear_data):
+    """A linear VAE of scale s and weight beta has the optimum of scale s sqrt(beta)."""
+    params = {"hidden_layer_sizes": (), "max_iter": 1500, "tol": 0.0, "random_state": 0, "learning_rate_init": 0.02}
+    hot = VAE(2, beta=4.0, likelihood=GaussianLikelihood(0.5), **params).fit(linear_data)
+    wide = VAE(2, beta=1.0, likelihood=GaussianLikelihood(1.0), **params).fit(linear_data)
+    assert exact_density(hot, linear_data).mean() == pytest.approx(exact_density(wide, linear_data).mean(), abs=0.02)
+    assert hot.score(linear_data) == pytest.approx(wide.score(linear_data), abs=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name not in ("spline", "WAE, sinkhorn")])
+def test_score_is_the_exact_density_of_a_linear_decoder(linear_data, name):
+    model = clone(MODELS[name]).set_params(hidden_layer_sizes=(), max_iter=300, pool_size=4096).fit(linear_data)
+    score, error = model.score_samples(linear_data, return_std=True)
+    exact = exact_density(model, linear_data)
+    assert np.abs(score - exact).mean() < 0.05
+    assert np.median(np.abs(score - exact) / (error + 1e-3)) < 2
+    assert np.median(model.posterior(linear_data).effective_sample_size) > 50
+
+
+def test_samples_have_the_score_s_density(linear_data):
+    """Minus the mean score of samples is the entropy, in closed form for a linear decoder."""
+    for model in (VAE(beta=2.0, **QUICK), WAE(**QUICK)):
+        model.set_params(hidden_layer_sizes=(), max_iter=300).fit(linear_data)
+        samples = model.sample(4000, random_state=0)
+        np.testing.assert_allclose(samples.mean(0), linear_data.mean(0), atol=0.3)
+        assert model.score(samples) == pytest.approx(exact_density(model, samples).mean(), abs=0.05)
+
+
+def test_wae_s_noise_is_the_residual(linear_data):
+    model = WAE(hidden_layer_sizes=(), max_iter=300, likelihood=GaussianLikelihood(3.0), random_state=0).fit(linear_data)
+    residual = linear_data - model.reconstruct(linear_data)
+    scale = float(model.likelihood_.scale[0]) * model.likelihood_.unit
+    assert scale == pytest.approx(np.sqrt(np.square(residual).mean()), rel=1e-3)
+    per_feature = WAE(likelihood=GaussianLikelihood("per_feature"), **QUICK).fit(linear_data)
+    residual = linear_data - per_feature.reconstruct(linear_data)
+    scale = per_feature.likelihood_.scale.numpy() * per_feature.likelihood_.unit
+    np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("special", "general"),
+    [
+        (VAE(), InfoVAE(alpha=0.0, lambd=1.0)),
+        (VAE(beta=0.3), InfoVAE(alpha=0.7, lambd=0.3)),
+        (VAE(beta=2.5), InfoVAE(alpha=-1.5, lambd=2.5)),
+        (WAE(posterior="gaussian", penalty=1.0, divergence="adversarial"), InfoVAE(alpha=1.0, lambd=1.0, divergence="adversarial")),
+        (WAE(posterior="gaussian", penalty=3.0), InfoVAE(alpha=1.0, lambd=3.0)),
+        (WAE(posterior="point", penalty=3.0), InfoVAE(alpha=1.0, lambd=3.0, posterior="point")),
+    ],
+    ids=["VAE", "beta below 1", "beta above 1", "AAE", "WAE", "deterministic WAE"],
+)
+def test_special_cases(X, special, general):
+    """The same loss to 1e-10 at every step, and so the same model."""
+    first, second = (model.set_params(**QUICK).fit(X) for model in (special, general))
+    np.testing.assert_allclose(first.loss_curve_, second.loss_curve_, atol=1e-10, rtol=0)
+    np.testing.assert_allclose(first.transform(X), second.transform(X), atol=1e-10)
+    assert first.score(X) == pytest.approx(second.score(X), abs=1e-10)
+
+
+def test_the_contract(unfitted, X):
+    """Every method of CoupledVAE, with its names and shapes, in the precision of the input and the same each time."""
+    model, state = unfitted.fit(X), (torch.get_rng_state(), np.random.get_state()[1].copy())
+    found, Z = model.posterior(X), model.transform(X)
+    assert Z.shape == (150, 2) and found.mean.shape == (150, 2) and found.covariance.shape == (150, 2, 2)
+    np.testing.assert_allclose(found.mean, Z, atol=1e-8)
+    assert model.inverse_transform(Z).shape == model.reconstruct(X).shape == X.shape
+    draws = model.sample_posterior(X, 3, random_state=0)
+    assert draws.shape == (150, 3, 2)
+    np.testing.assert_array_equal(draws, model.sample_posterior(X, 3, random_state=0))
+    for noise in ("matched", "model", "mean"):
+        for source in ("prior", "aggregate"):
+            assert model.sample(5, noise=noise, source=source, random_state=0).shape == (5, 4)
+    score, error = model.score_samples(X, return_std=True)
+    assert np.isfinite(score).all() and (error >= 0).all() and np.isfinite(found.pareto_k()).any()
+    np.testing.assert_allclose(model.score_samples(X[3:9]), score[3:9], atol=1e-8)
+    assert model.transform(X.astype(np.float32)).dtype == np.float32
+    assert len(model.loss_curve_) == model.n_iter_ and np.isfinite(model.loss_curve_).all()
+    assert torch.equal(state[0], torch.get_rng_state()) and (state[1] == np.random.get_state()[1]).all()
+
+
+def test_same_seed_same_model(unfitted, X):
+    first, second = clone(unfitted).fit(X), clone(unfitted).fit(X)
+    np.testing.assert_array_equal(first.transform(X), second.transform(X))
+    np.testing.assert_array_equal(first.score_samples(X), second.score_samples(X))
+
+
+def test_pickled_model_is_the_same(unfitted, X):
+    model = unfitted.fit(X)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(model.score_samples(X), again.score_samples(X))
+    np.testing.assert_array_equal(model.sample(3, random_state=0), again.sample(3, random_state=0))
+
+
+def test_posterior_s_moments_are_its_draws(unfitted, X):
+    model = unfitted.fit(X)
+    draws, found = model.sample_posterior(X[:10], 4000, random_state=0), model.posterior(X[:10])
+    spread = np.sqrt(np.einsum("nkk->nk", found.covariance))
+    np.testing.assert_allclose(draws.mean(1), found.mean, atol=0.1 * spread.max() + 1e-8)
+    np.testing.assert_allclose(draws.std(1), spread, atol=0.1 * spread.max() + 1e-8)
+
+
+@pytest.mark.parametrize("prior", [*PRIORS, lambda n, seed: np.random.default_rng(seed).exponential(size=(n, 2))])
+def test_wae_takes_every_prior(X, prior):
+    """Only draws are needed; with a density codes are in the support."""
+    model = WAE(prior=prior, **QUICK).fit(X)
+    distribution = model.prior_.distribution()
+    if distribution is not None:
+        assert bool(distribution.support.check(torch.as_tensor(model.transform(X))).all())
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("prior", [name for name in PRIORS if PRIORS[name](2).distribution() is not None])
+@pytest.mark.parametrize("model", [VAE(), VAE(posterior="planar"), InfoVAE()], ids=["VAE", "planar", "InfoVAE"])
+def test_priors_with_a_density(X, model, prior):
+    fitted = clone(model).set_params(prior=prior, **QUICK).fit(X)
+    draws = torch.as_tensor(fitted.sample_posterior(X, 5, random_state=0))
+    assert bool(fitted.prior_.distribution().support.check(draws).all())
+    assert np.isfinite(fitted.score_samples(X)).all()
+
+
+def test_posterior_is_a_parameter_and_a_method(X):
+    model = VAE(posterior="full", **QUICK)
+    assert model.get_params()["posterior"] == "full" and "posterior='full'" in repr(model)
+    assert model.set_params(posterior="planar").get_params()["posterior"] == "planar"
+    assert clone(model).get_params()["posterior"] == "planar"
+    assert copy.deepcopy(model).fit(X).posterior(X).mean.shape == (150, 2)
+
+
+def test_one_cross_validation_for_all(X):
+    for model in (CoupledVAE(), VAE(), WAE(), InfoVAE()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores = cross_val_score(make_pipeline(MinMaxScaler(), model.set_params(**QUICK)), X, cv=2)
+        assert np.isfinite(scores).all()
+
+
+def test_bernoulli(X):
+    binary = (X > 1).astype(float)
+    for model in (VAE(), WAE(), InfoVAE(divergence=MMD(kernel="rbf"))):
+        fitted = model.set_params(likelihood="bernoulli", **QUICK).fit(binary)
+        assert set(np.unique(fitted.sample(20, random_state=0))) <= {0.0, 1.0}
+        assert (fitted.score_samples(binary) <= 0).all()
+
+
+def test_annealing_reaches_the_same_weight(X):
+    """The first loss weighs little of the divergence, the last all of it."""
+    plain, annealed = (VAE(annealing=share, **QUICK).fit(X) for share in (0.0, 1.0))
+    assert annealed.loss_curve_[0] < plain.loss_curve_[0]
+    assert annealed.loss_curve_[-1] != plain.loss_curve_[-1]
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (VAE(beta=0.0), ValueError, "beta must be a finite number above 0, got 0.0"),
+        (VAE(beta="1"), TypeError, "beta"),
+        (VAE(annealing=1.5), ValueError, "annealing must be a finite number of at least 0 and of at most 1, got 1.5"),
+        (VAE(posterior="flow"), ValueError, "posterior must be one of 'point', 'gaussian', 'full', 'planar', 'spline'"),
+        (VAE(posterior="point"), ValueError, "has no density, which this loss needs. Use posterior='gaussian', or WAE"),
+        (VAE(prior="categorical"), ValueError, "CategoricalPrior has none. .* or use WAE or CoupledVAE"),
+        (VAE(prior=lambda n, seed: np.zeros((n, 2))), ValueError, "SamplerPrior has none"),
+        (WAE(penalty=-1), ValueError, "penalty must be a finite number of at least 0, got -1"),
+        (WAE(divergence="kl"), ValueError, "divergence must be one of 'mmd'"),
+        (InfoVAE(alpha=2.0), ValueError, "alpha must be a finite number of at most 1, got 2.0"),
+        (InfoVAE(alpha=0.0, lambd=0.5), ValueError, r"alpha \+ lambd must be at least 1, got 0 \+ 0.5"),
+        (InfoVAE(lambd=np.inf), ValueError, "lambd must be a finite number, got inf"),
+        (InfoVAE(prior="categorical"), ValueError, "CategoricalPrior has none"),
+        (VAE(pool_size=0), ValueError, "pool_size"),
+        (WAE(max_iter=0), ValueError, "max_iter"),
+    ],
+)
+def test_bad_parameters(X, model, error, message):
+    with pytest.raises(error, match=message):
+        model.fit(X)
+    assert not hasattr(model, "module_")
+
+
+def test_nothing_is_lost_when_a_fit_fails(X):
+    model = VAE(**QUICK).fit(X)
+    before = model.transform(X)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        model.set_params(learning_rate_init=1e30).fit(X)
+    np.testing.assert_array_equal(model.transform(X), before)

@@ -1,0 +1,155 @@
+"""What an encoder's output means: densities against autograd, torch and closed forms; proposals against exact posteriors."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import MultivariateNormal, kl_divergence
+
+from skcvae.likelihoods import GaussianLikelihood
+from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Laplace, PlanarFlow, Point
+from skcvae.posteriors._conditional import DiagonalRows, FullRows
+from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
+
+SPREAD = {name: family for name, family in POSTERIORS.items() if name != "point"}
+DENSE = {name: build(3) for name, build in PRIORS.items() if build(3).distribution() is not None}
+DENSE["shifted"] = GaussianPrior(3, mean=[1.0, 2.0, 3.0], covariance=np.diag([1.0, 4.0, 0.25]))
+DENSE["laplace"] = TorchPrior(torch.distributions.Laplace(torch.zeros(3), torch.ones(3)))
+
+
+def needs_zuko():
+    """Without importing it: its import changes torch."""
+    if importlib.util.find_spec("zuko") is None:
+        pytest.skip("zuko is not installed")
+
+
+def conditional_of(name, r):
+    if name == "spline":
+        needs_zuko()
+    return POSTERIORS[name]().begin(r, torch.Generator().manual_seed(0)).double()
+
+
+def rows_of(name, r=2, n=4, seed=0, spread=0.7):
+    """Distributions of n random outputs."""
+    conditional = conditional_of(name, r)
+    output = spread * torch.randn(n, conditional.n_outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return conditional(output)
+
+
+@pytest.fixture(params=list(SPREAD))
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("r", [1, 2, 5])
+def test_density_of_a_draw_is_the_density_there(name, r):
+    """The inverse map finds the noise back."""
+    rows = rows_of(name, r)
+    y, log_q = rows.draw(torch.as_tensor(np.random.default_rng(1).normal(size=(50, r))))
+    np.testing.assert_allclose(rows.log_prob(y).detach(), log_q.detach(), atol=1e-6)
+
+
+def test_density_is_the_noise_s_over_the_jacobian(name):
+    """log q(y) = log N(noise) - log |det dy/dnoise|, the Jacobian by autograd."""
+    rows, noise = rows_of(name, 3, n=1), torch.as_tensor(np.random.default_rng(1).normal(size=3))
+    jacobian = torch.autograd.functional.jacobian(lambda e: rows.draw(e[None])[0][0, 0], noise)
+    expected = -0.5 * noise.square().sum() - 1.5 * np.log(2 * np.pi) - torch.linalg.slogdet(jacobian)[1]
+    assert float(rows.draw(noise[None])[1][0, 0].detach()) == pytest.approx(float(expected), abs=1e-10)
+
+
+def test_density_integrates_to_one(name):
+    rows = rows_of(name, 1, n=3)
+    y = torch.linspace(-30, 30, 60001, dtype=torch.float64)[:, None]
+    np.testing.assert_allclose(torch.trapezoid(rows.log_prob(y).exp(), y[:, 0]).detach(), 1, atol=1e-4)
+
+
+def test_noise_of_each_row_s_own(name):
+    rows, noise = rows_of(name, 2), torch.as_tensor(np.random.default_rng(1).normal(size=(4, 6, 2)))
+    y, log_q = rows.draw(noise)
+    assert y.shape == (4, 6, 2) and log_q.shape == (4, 6)
+    np.testing.assert_allclose(rows.draw(noise[2])[0][2].detach(), y[2].detach(), atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [*SPREAD, "point"])
+def test_constant_outputs(kind):
+    """The output that training starts from has the location and, but for a point, the spread that were asked for."""
+    conditional = conditional_of(kind, 2)
+    location, scale = torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 2.0]).double()
+    output = conditional.constant(location, scale)
+    assert output.shape == (conditional.n_outputs,)
+    y, _ = conditional(output[None]).draw(torch.as_tensor(np.random.default_rng(0).normal(size=(20000, 2))))
+    atol = 0.5 if kind == "spline" else 0.05
+    np.testing.assert_allclose(y[0].mean(0).detach(), location, atol=atol)
+    np.testing.assert_allclose(y[0].std(0).detach(), 0 * scale if kind == "point" else scale, atol=atol)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "full"])
+def test_divergence_between_gaussians(kind):
+    prior, rows = GaussianPrior(3, [1.0, 0.0, -1.0], np.array([[2.0, 0.5, 0], [0.5, 1.0, 0.3], [0, 0.3, 0.5]])), rows_of(kind, 3)
+    factor = rows.factor if isinstance(rows, FullRows) else torch.diag_embed(rows.scale)
+    expected = kl_divergence(MultivariateNormal(rows.mean, scale_tril=factor), prior.distribution())
+    gaussian = Coordinates(prior.distribution()).gaussian(rows.mean)
+    np.testing.assert_allclose(rows.divergence(gaussian), expected, rtol=1e-10)
+
+
+def test_planar_layers_can_always_be_inverted():
+    """w . u > -1 whatever the network says, and the identity where it says nothing."""
+    conditional = PlanarFlow(6).begin(3, torch.Generator())
+    for spread in (1e-8, 1.0, 30.0):
+        output = spread * torch.randn(200, conditional.n_outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        rows = conditional(output)
+        assert bool(((rows.u * rows.w).sum(2) > -1 - 1e-9).all())
+        assert torch.isfinite(rows.u).all()
+    zero = conditional(torch.zeros(1, conditional.n_outputs, dtype=torch.float64))
+    noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    np.testing.assert_allclose(zero.draw(noise)[0], zero.base.draw(noise)[0], atol=1e-12)
+
+
+@pytest.mark.parametrize("prior", DENSE.values(), ids=list(DENSE))
+def test_coordinates_are_without_bounds(prior):
+    coordinates, z = Coordinates(prior.distribution()), torch.as_tensor(prior.sample(200, np.random.default_rng(0)))
+    y = coordinates.of(z)
+    assert y.shape[1] == coordinates.width(3)
+    np.testing.assert_allclose(coordinates.latent(y), z, atol=1e-8)
+    anywhere = coordinates.latent(5 * torch.randn(100, y.shape[1], generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    assert bool(prior.distribution().support.check(anywhere).all())
+    exact = coordinates.gaussian(y)
+    if exact is not None:
+        white = (y - exact.mean) @ exact.whitening.T
+        log_prob = -0.5 * white.square().sum(1) - 1.5 * np.log(2 * np.pi) + exact.whitening.diagonal().log().sum()
+        np.testing.assert_allclose(coordinates.log_prior(y), log_prob)
+
+
+def test_laplace_is_the_posterior_of_a_linear_decoder():
+    """N((I + W'W/s^2)^-1 W'(x - b)/s^2, (I + W'W/s^2)^-1) at a code that is its mean."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 4))
+    family = GaussianLikelihood(scale=0.5).bind(X).double()
+    linear = torch.nn.Linear(2, 4).double()
+    variance = float(family.scale[0] ** 2)
+    covariance = torch.linalg.inv(torch.eye(2) + linear.weight.T @ linear.weight / variance).detach()
+    code = torch.nn.Linear(4, 2).double()
+    code.weight.data = covariance @ linear.weight.T / variance
+    code.bias.data = -code.weight @ linear.bias
+    encoder = Encoder(code, Point().begin(2, torch.Generator()))
+    found = Laplace(encoder, linear, family, Coordinates(GaussianPrior(2).distribution()), torch.eye(2).double())
+    rows = found(torch.as_tensor(family.standardise(X[:3])))
+    np.testing.assert_allclose(rows.factor @ rows.factor.mT, covariance.expand(3, -1, -1), atol=1e-12)
+
+
+def test_zuko_leaves_torch_as_it_was():
+    conditional_of("spline", 2)
+    with pytest.raises(ValueError, match="to satisfy the constraint"):
+        torch.distributions.Normal(0.0, -1.0)
+
+
+def test_bad_flows():
+    with pytest.raises(ValueError, match="n_layers must be an integer of at least 1, got 0"):
+        PlanarFlow(0)
+
+
+def test_diagonal_rows_know_their_mean():
+    rows = rows_of("gaussian")
+    assert isinstance(rows, DiagonalRows) and rows.mean is rows.location
+    assert rows_of("planar").mean is None
