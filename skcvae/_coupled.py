@@ -20,7 +20,7 @@ from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae._training import Diverged
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
-from skcvae.networks import ACTIVATIONS, Decoder, LinearPlusMLP
+from skcvae.networks import Decoder, as_network, fewest_rows
 from skcvae.posteriors import GaussianProposal, Inference, LocalInference, Pool, PoolInference, Scores, in_precision
 from skcvae.priors import Prior, as_prior, is_discrete
 from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
@@ -61,10 +61,14 @@ class CoupledVAE(LatentVariableModel):
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
     likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
         Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
+    network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
+        Architecture of the decoder, beside a linear map: a multilayer perceptron, transposed convolutions for square grey images,
+        an object with parameters of its own, or torch modules or functions ``f(n_inputs, n_outputs)`` that return one. The
+        encoder is not used and may be None.
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Widths of the decoder's hidden layers; a linear map runs beside them.
+        Widths of the hidden layers of "mlp".
     activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of "mlp" and "conv".
     epsilon : float, default=1.0
         Entropic weight, a factor of the likelihood's temperature: a Gaussian model tells apart what differs by more than
         :math:`\sqrt\epsilon \sigma`. 1 is the weight of a VAE; choose it by `score`.
@@ -147,6 +151,7 @@ class CoupledVAE(LatentVariableModel):
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
+        network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
         epsilon: float = 1.0,
@@ -168,6 +173,7 @@ class CoupledVAE(LatentVariableModel):
         self.n_components = n_components
         self.prior = prior
         self.likelihood = likelihood
+        self.network = network
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.epsilon = epsilon
@@ -290,7 +296,7 @@ class CoupledVAE(LatentVariableModel):
         on_cpu = torch.empty(0, dtype=torch.float64)
         self._pool, self.coupling_ = frozen.pool.to(on_cpu), frozen.coupling
         self._planes, self._hole_level = frozen.planes.to(on_cpu), frozen.level
-        self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu()
+        self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
         self._temperature, self._softness = float(self.epsilon), problem.setting.softness
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
@@ -315,16 +321,16 @@ class CoupledVAE(LatentVariableModel):
 
     def _problem(self, X: NDArray[np.float64]) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
-        sizes = check.check_sizes(self.hidden_layer_sizes)
-        check.choose("activation", self.activation, ACTIVATIONS)
+        network = as_network(self.network, self.hidden_layer_sizes, self.activation).bind(X.shape[1])
         family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
         self._check_proposal(prior)
         rng, standardisation = check.make_rng(self.random_state), prior.standardisation()
         n_inputs = self.n_components if standardisation is None else len(standardisation[1])
-        network = LinearPlusMLP(n_inputs, family.n_outputs, sizes, self.activation, check.make_torch_generator(rng))
+        module = network.decoder(n_inputs, family.n_outputs, check.make_torch_generator(rng))
+        check.check_number("batch_size with batch normalisation", self.batch_size, numbers.Integral, fewest_rows(module))
         x = torch.as_tensor(family.standardise(X))
         like = torch.empty(0, dtype=family.training_dtype(x, self.epsilon), device=check.make_device(self.device))
-        decoder = Decoder(network, standardisation).to(like)
+        decoder = Decoder(module, standardisation).to(like)
         return _phases.Problem(decoder, family.to(like), x.to(like), prior, solver, setting, rng)
 
     def _setting(self) -> _phases.Setting:

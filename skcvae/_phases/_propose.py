@@ -7,7 +7,7 @@ from torch import Tensor
 
 from skcvae import _kernels, _training
 from skcvae._phases._problem import Problem
-from skcvae.networks import LinearPlusMLP
+from skcvae.networks import MLP
 from skcvae.posteriors import GaussianProposal
 from skcvae.transport import prior_side
 
@@ -31,7 +31,7 @@ def propose(problem: Problem, potential: Tensor) -> GaussianProposal:
     n_coordinates = GaussianProposal(torch.nn.Identity(), distribution).coordinates(z[:1].double()).shape[1]
     generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
     n_outputs = GaussianProposal.n_outputs(n_coordinates)
-    network = LinearPlusMLP(problem.x.shape[1], n_outputs, HIDDEN_LAYER_SIZES, "relu", generator).to(problem.x)
+    network = MLP(HIDDEN_LAYER_SIZES).encoder(problem.x.shape[1], n_outputs, generator).to(problem.x)
     proposal = GaussianProposal(network, distribution)
     _fit(problem, proposal, rows, proposal.coordinates(z.double()).to(rows), generator)
     return proposal
@@ -43,7 +43,7 @@ def _from_plan(problem: Problem, potential: Tensor) -> tuple[Tensor, Tensor]:
     source, epsilon = problem.source, problem.setting.epsilon
     draws = problem.draws(JOINT_DRAWS // 2)
     generator = torch.Generator(problem.x.device).manual_seed(int(problem.rng.integers(2**63)))
-    target = problem.target(problem.decoder(draws.z), draws)
+    target = problem.target(problem.predicted(draws.z), draws)
     density = prior_side(source, target, potential, epsilon).log_density.exp()
     tilted = torch.multinomial(density, len(density), replacement=True, generator=generator)
     bias = (potential - source.carrier) / epsilon
@@ -57,7 +57,7 @@ def _from_model(problem: Problem) -> tuple[Tensor, Tensor]:
     """Pairs of new data (N, d) with matched noise and their latent point (N, k)."""
     draws = problem.draws(JOINT_DRAWS // 2)
     family = problem.family.tempered(problem.setting.epsilon)
-    return family.noise(problem.decoder(draws.z), problem.rng), draws.z
+    return family.noise(problem.predicted(draws.z), problem.rng), draws.z
 
 
 def _fit(problem: Problem, proposal: GaussianProposal, x: Tensor, y: Tensor, generator: torch.Generator) -> None:

@@ -1,65 +1,45 @@
-"""Networks: sizes and activations, and nothing of what their output means."""
+"""Modules that every architecture is made of, and their initial weights."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-#: Activations that have a name, in scikit-learn's words where it has one.
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "elu": nn.ELU,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "softplus": nn.Softplus,
-}
+Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 #: The hidden part starts small beside the linear part, which carries the principal axes.
 OUTPUT_GAIN = 0.1
 #: Standardised latent variables are cut here, so that a heavy-tailed prior asks for no extrapolation; Gaussian draws stay within.
 LARGEST_INPUT = 8.0
 
 
-class LinearPlusMLP(nn.Module):
-    r"""A linear map plus a multilayer perceptron, :math:`z \mapsto W z + b + \mathrm{MLP}(z)`.
+class LinearPlus(nn.Module):
+    r"""A linear map plus a hidden module, :math:`z \mapsto W z + b + \mathrm{hidden}(z)`.
 
     Parameters
     ----------
     n_inputs, n_outputs : int
-    hidden_layer_sizes : sequence of int, width of each hidden layer
-    activation : str, a key of `ACTIVATIONS`
-    generator : torch.Generator, source of the initial weights; torch's global generator is not touched
+    hidden : nn.Module, from (m, n_inputs) to (m, n_outputs)
+    generator : torch.Generator, source of the linear map's initial weights; torch's global generator is not touched
 
     Examples
     --------
     >>> import torch
-    >>> from skcvae.networks import LinearPlusMLP
-    >>> net = LinearPlusMLP(2, 5, (16, 16), "relu", torch.Generator().manual_seed(0))
-    >>> net(torch.zeros(3, 2)).shape
-    torch.Size([3, 5])
+    >>> from skcvae.networks import LinearPlus
+    >>> net = LinearPlus(2, 2, torch.nn.Tanh(), torch.Generator().manual_seed(0))
+    >>> net.set_linear(torch.eye(2), torch.ones(2))
+    >>> net(torch.zeros(3, 2))[0].tolist()
+    [1.0, 1.0]
     """
 
-    def __init__(
-        self,
-        n_inputs: int,
-        n_outputs: int,
-        hidden_layer_sizes: Sequence[int],
-        activation: str,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, n_inputs: int, n_outputs: int, hidden: nn.Module, generator: torch.Generator) -> None:
         super().__init__()
-        widths = [n_inputs, *hidden_layer_sizes]
-        layers: list[nn.Module] = []
-        for width, next_width in itertools.pairwise(widths):
-            layers += [_linear(width, next_width, 1.0, generator), ACTIVATIONS[activation]()]
-        self.linear = _linear(n_inputs, n_outputs, 1.0, generator)
-        self.hidden = nn.Sequential(*layers, _linear(widths[-1], n_outputs, OUTPUT_GAIN, generator))
+        self.linear = draw(nn.utils.skip_init(nn.Linear, n_inputs, n_outputs), 1.0, generator)
+        self.hidden = hidden
 
     def forward(self, z: Tensor) -> Tensor:
         """Evaluate at inputs of shape (m, n_inputs)."""
@@ -110,10 +90,25 @@ class Decoder(nn.Module):
         return output
 
 
-def _linear(n_inputs: int, n_outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with uniform weights of variance gain^2/(3 n_inputs), drawn from the given generator."""
-    layer = nn.utils.skip_init(nn.Linear, n_inputs, n_outputs)
-    bound = gain / math.sqrt(n_inputs)
+def draw(layer: Layer, gain: float, generator: torch.Generator) -> Layer:
+    """Give a linear layer or a convolution uniform weights of variance gain^2/(3 fan_in), from the given generator."""
+    bound = gain / math.sqrt(_fan_in(layer))
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
+
+
+def small_at_first(
+    n_inputs: int, n_outputs: int, layers: list[nn.Module], last: nn.Linear | nn.ConvTranspose2d, generator: torch.Generator
+) -> LinearPlus:
+    """A linear map plus the given layers, of which `last` starts small; its weights are drawn after the linear map's."""
+    network = LinearPlus(n_inputs, n_outputs, nn.Sequential(*layers), generator)
+    draw(last, OUTPUT_GAIN, generator)
+    return network
+
+
+def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
+    """Inputs of one output; a transposed convolution spreads its taps over stride x stride outputs."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight[:, 0].numel() / math.prod(layer.stride)
+    return layer.weight[0].numel()
