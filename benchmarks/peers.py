@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import torch
 from gaussians25 import grid_metrics, make_grid
+from pythae.models import INFOVAE_MMD, WAE_MMD, INFOVAE_MMD_Config, VAEConfig, WAE_MMD_Config
 from pythae.models import VAE as PythaeVAE
-from pythae.models import WAE_MMD, INFOVAE_MMD_Config, InfoVAE_MMD, VAEConfig, WAE_MMD_Config
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
 from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -45,7 +45,7 @@ MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Any]] = {
         WAE_MMD,
         WAE_MMD_Config(reg_weight=1.0, reconstruction_loss_scale=0.5, **SHARED),
     ),
-    "InfoVAE": (lambda **kw: InfoVAE(alpha=0.0, lambd=2.0, **kw), InfoVAE_MMD, INFOVAE_MMD_Config(alpha=0.0, lbd=2.0, **SHARED)),
+    "InfoVAE": (lambda **kw: InfoVAE(alpha=0.0, lambd=2.0, **kw), INFOVAE_MMD, INFOVAE_MMD_Config(alpha=0.0, lbd=2.0, **SHARED)),
 }
 
 

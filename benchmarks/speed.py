@@ -25,7 +25,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skcvae import CoupledVAE, _training
-from skcvae.networks import LinearPlusMLP
+from skcvae.networks import MLP
 from skcvae.transport import SemiDual
 
 HIDDEN = (256, 256, 256)
@@ -42,8 +42,8 @@ def seconds(function: Callable[[], object]) -> float:
 def vae_step(x: torch.Tensor) -> Callable[[], object]:
     """One step of a plain VAE with our decoder and a mirror-image encoder."""
     generator = torch.Generator().manual_seed(0)
-    decoder = LinearPlusMLP(2, 2, HIDDEN, "relu", generator)
-    encoder = LinearPlusMLP(2, 4, HIDDEN, "relu", generator)
+    decoder = MLP(HIDDEN).decoder(2, 2, generator)
+    encoder = MLP(HIDDEN).encoder(2, 4, generator)
     optimiser = _training.adam([nn.ModuleList([decoder, encoder])], 1e-3)
 
     def step() -> None:

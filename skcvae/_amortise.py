@@ -12,7 +12,7 @@ from torch import Tensor
 from skcvae import _training, objectives
 from skcvae.divergences import Measure
 from skcvae.likelihoods import Family
-from skcvae.networks import Decoder
+from skcvae.networks import Decoder, seeded
 from skcvae.posteriors import AmortisedInference, Coordinates, Encoder, Laplace, LocalDraws, Mixture, Rows, Scores
 from skcvae.priors import Prior
 
@@ -84,7 +84,8 @@ def train(model: Model, measure: Measure | None, setting: Setting) -> list[float
     steps = _Steps(model, measure, setting)
     for module in (model.encoder, model.decoder):
         module.train()
-    _training.repeat(steps.step, setting.max_iter, "train", setting.verbose)
+    with seeded(int(model.rng.integers(2**63))):  # for layers that draw
+        _training.repeat(steps.step, setting.max_iter, "train", setting.verbose)
     for module in (model.encoder, model.decoder):
         module.eval()
     return steps.losses

@@ -177,7 +177,7 @@ class AutoencoderModel(LatentVariableModel):
         self.converged_ = self.n_iter_ < setting.max_iter
 
     def _model(self, X: NDArray[np.float64], kl_weight: float) -> _amortise.Model:
-        architecture = self._architecture()
+        architecture = self._architecture(X.shape[1])
         family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
         posterior = self._posterior(prior, kl_weight)
         rng = check.make_rng(self.random_state)
@@ -185,9 +185,10 @@ class AutoencoderModel(LatentVariableModel):
         x = self._training_tensor(family, X, 1.0)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
-        encoder = Encoder(architecture.encoder(X.shape[1], conditional.n_outputs, generator), conditional)
+        network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
+        self._check_rows(network)
         decoder = self._decoder(architecture, prior, family, generator)
-        return _amortise.Model(encoder.to(x), decoder.to(x), family.to(x), coordinates, prior, x, rng)
+        return _amortise.Model(Encoder(network, conditional).to(x), decoder.to(x), family.to(x), coordinates, prior, x, rng)
 
     def _posterior(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
         chosen = check.choose("posterior", vars(self)["posterior"], POSTERIORS, PosteriorFamily)
@@ -196,8 +197,8 @@ class AutoencoderModel(LatentVariableModel):
             raise ValueError("posterior='point' has no density, which this loss needs. Use posterior='gaussian', or WAE.")
         if kl_weight > 0 and prior.distribution() is None:
             raise ValueError(
-                f"The loss weighs the posterior against the prior's density, and {type(prior).__name__} has none. Give the prior as a "
-                "torch distribution, or use WAE or CoupledVAE, which need only its draws."
+                f"The loss weighs the posterior against the prior's density, and {type(prior).__name__} has none. Give the prior "
+                "as a torch distribution, or use WAE or CoupledVAE, which need only its draws."
             )
         return family
 

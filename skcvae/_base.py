@@ -22,7 +22,7 @@ from skcvae import _validation as check
 from skcvae import posteriors
 from skcvae._training import Diverged
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
-from skcvae.networks import ACTIVATIONS, Decoder, Network, as_network
+from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.posteriors import Inference, Posterior
 from skcvae.priors import CategoricalPrior, Prior
 
@@ -42,6 +42,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     network: Any
     hidden_layer_sizes: Sequence[int]
     activation: str
+    batch_size: int
     learning_rate_init: float
     tol: float
     device: str | torch.device
@@ -267,15 +268,18 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
         return (chosen() if isinstance(chosen, type) else chosen).bind(X)
 
-    def _architecture(self) -> Network:
-        sizes = check.check_sizes(self.hidden_layer_sizes)
-        check.choose("activation", self.activation, ACTIVATIONS)
-        return as_network(self.network, sizes, self.activation)
+    def _architecture(self, n_features: int) -> Network:
+        return as_network(self.network, self.hidden_layer_sizes, self.activation).bind(n_features)
 
     def _decoder(self, architecture: Network, prior: Prior, family: Family, generator: torch.Generator) -> Decoder:
         standardisation = prior.standardisation()
         n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
-        return Decoder(architecture.decoder(n_inputs, family.n_outputs, generator), standardisation)
+        module = architecture.decoder(n_inputs, family.n_outputs, generator)
+        self._check_rows(module)
+        return Decoder(module, standardisation)
+
+    def _check_rows(self, module: nn.Module) -> None:
+        check.check_number("batch_size with batch normalisation", self.batch_size, numbers.Integral, fewest_rows(module))
 
     def _training_tensor(self, family: Family, X: NDArray[np.float64], temperature: float) -> Tensor:
         """Standardised data in the precision that the temperature needs, where the fit computes."""
@@ -288,8 +292,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             yield
         except Diverged as error:
             raise FloatingPointError(
-                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise X. "
-                "Nothing was changed by this fit."
+                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise "
+                "X. Nothing was changed by this fit."
             ) from error
 
     def _checked(self, X: ArrayLike) -> NDArray:

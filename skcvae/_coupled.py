@@ -59,10 +59,14 @@ class CoupledVAE(LatentVariableModel):
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
     likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
         Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
+    network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
+        Architecture of the decoder, beside a linear map: a multilayer perceptron, transposed convolutions for square grey images,
+        an object with parameters of its own, or torch modules or functions ``f(n_inputs, n_outputs)`` that return one. The
+        encoder is not used and may be None.
     hidden_layer_sizes : sequence of int, default=(256, 256)
-        Widths of the decoder's hidden layers; a linear map runs beside them.
+        Widths of the hidden layers of "mlp".
     activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        Activation of the hidden layers.
+        Activation of the hidden layers of "mlp" and "conv".
     epsilon : float, default=1.0
         Entropic weight, a factor of the likelihood's temperature: a Gaussian model tells apart what differs by more than
         :math:`\sqrt\epsilon \sigma`. 1 is the weight of a VAE; choose it by `score`.
@@ -288,7 +292,7 @@ class CoupledVAE(LatentVariableModel):
         on_cpu = torch.empty(0, dtype=torch.float64)
         self._pool, self.coupling_ = frozen.pool.to(on_cpu), frozen.coupling
         self._planes, self._hole_level = frozen.planes.to(on_cpu), frozen.level
-        self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu()
+        self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
         self._temperature, self._softness = float(self.epsilon), problem.setting.softness
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
@@ -313,7 +317,7 @@ class CoupledVAE(LatentVariableModel):
 
     def _problem(self, X: NDArray[np.float64]) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
-        architecture = self._architecture()
+        architecture = self._architecture(X.shape[1])
         family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
         self._check_proposal(prior)
         rng = check.make_rng(self.random_state)

@@ -29,9 +29,9 @@ class InfoVAE(AutoencoderModel):
         \frac1n \sum_i \big( -E_{q(z \mid x_i)} \log p_\theta(x_i \mid z) + (1 - \alpha)\, \mathrm{KL}(q(z \mid x_i) \| p(z)) \big)
         + (\alpha + \lambda - 1)\, D(q(z), p(z)).
 
-    :math:`(\alpha, \lambda) = (0, 1)` is the VAE, :math:`\alpha + \lambda = 1` the :math:`\beta`-VAE with :math:`\beta = 1 - \alpha`, and
-    (1, 1) with the adversarial divergence the adversarial autoencoder. At :math:`\alpha = 1` the loss says nothing of the noise that
-    is left, which is then set as in `WAE`.
+    :math:`(\alpha, \lambda) = (0, 1)` is the VAE, :math:`\alpha + \lambda = 1` the :math:`\beta`-VAE with
+    :math:`\beta = 1 - \alpha`, and (1, 1) with the adversarial divergence the adversarial autoencoder. At :math:`\alpha = 1` the
+    loss says nothing of the noise that is left, which is then set as in `WAE`.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class InfoVAE(AutoencoderModel):
         excess = self.alpha + self.lambd - 1.0
         if excess < -ROUNDING:
             raise ValueError(
-                f"alpha + lambd must be at least 1, got {self.alpha:g} + {self.lambd:g}: their sum less 1 weighs the divergence of the "
-                "aggregate posterior. Raise lambd."
+                f"alpha + lambd must be at least 1, got {self.alpha:g} + {self.lambd:g}: their sum less 1 weighs the divergence of "
+                "the aggregate posterior. Raise lambd."
             )
         return 1.0 - self.alpha, excess if excess > ROUNDING else 0.0

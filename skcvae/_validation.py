@@ -77,16 +77,6 @@ def choose(name: str, value: object, registry: dict[str, Any], base: type | None
     raise error(f"{name} must be one of {', '.join(map(repr, registry))}{objects}, got {value!r}.")
 
 
-def check_sizes(value: object) -> tuple[int, ...]:
-    """Widths of hidden layers: a positive integer or a sequence of them, possibly empty."""
-    sizes = (value,) if isinstance(value, numbers.Integral) else value
-    if not isinstance(sizes, (tuple, list, np.ndarray)):
-        raise TypeError(f"hidden_layer_sizes must be a sequence of integers such as (256, 256), got {value!r}.")
-    for size in sizes:
-        check_number("each of hidden_layer_sizes", size, numbers.Integral, 1)
-    return tuple(int(size) for size in sizes)
-
-
 def make_rng(random_state: object) -> np.random.Generator:
     """The one seeding point. None draws fresh entropy from the operating system, never from a global generator."""
     if isinstance(random_state, np.random.RandomState):

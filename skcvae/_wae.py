@@ -25,9 +25,9 @@ class WAE(AutoencoderModel):
         \frac1n \sum_i -E_{q(z \mid x_i)} \log p_\theta(x_i \mid z) + \mathrm{penalty} \cdot D(q(z), p(z)),
         \qquad q(z) = \frac1n \sum_i q(z \mid x_i).
 
-    With ``divergence="sinkhorn"`` it is the Sinkhorn autoencoder, with "adversarial" and a Gaussian encoder the adversarial one. The
-    loss says nothing of the noise that is left, so a fixed Gaussian scale is put to the root mean square residual after training;
-    `sample` draws with it and `score_samples` is the density of that. "matched" and "model" noise are the same.
+    With ``divergence="sinkhorn"`` it is the Sinkhorn autoencoder, with "adversarial" and a Gaussian encoder the adversarial one.
+    The loss says nothing of the noise that is left, so a fixed Gaussian scale is put to the root mean square residual after
+    training; `sample` draws with it and `score_samples` is the density of that. "matched" and "model" noise are the same.
 
     Parameters
     ----------

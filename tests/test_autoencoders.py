@@ -130,9 +130,11 @@ def test_special_cases(X, special, general):
 
 def test_the_contract(unfitted, X):
     """Every method of CoupledVAE, with its names and shapes, in the precision of the input and the same each time."""
-    model, state = unfitted.fit(X), (torch.get_rng_state(), np.random.get_state()[1].copy())
+    model, state = unfitted.fit(X), (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
     found, Z = model.posterior(X), model.transform(X)
-    assert Z.shape == (150, 2) and found.mean.shape == (150, 2) and found.covariance.shape == (150, 2, 2)
+    assert Z.shape == (150, 2)
+    assert found.mean.shape == (150, 2)
+    assert found.covariance.shape == (150, 2, 2)
     np.testing.assert_allclose(found.mean, Z, atol=1e-8)
     assert model.inverse_transform(Z).shape == model.reconstruct(X).shape == X.shape
     draws = model.sample_posterior(X, 3, random_state=0)
@@ -142,11 +144,15 @@ def test_the_contract(unfitted, X):
         for source in ("prior", "aggregate"):
             assert model.sample(5, noise=noise, source=source, random_state=0).shape == (5, 4)
     score, error = model.score_samples(X, return_std=True)
-    assert np.isfinite(score).all() and (error >= 0).all() and np.isfinite(found.pareto_k()).any()
+    assert np.isfinite(score).all()
+    assert (error >= 0).all()
+    assert np.isfinite(found.pareto_k()).any()
     np.testing.assert_allclose(model.score_samples(X[3:9]), score[3:9], atol=1e-8)
     assert model.transform(X.astype(np.float32)).dtype == np.float32
-    assert len(model.loss_curve_) == model.n_iter_ and np.isfinite(model.loss_curve_).all()
-    assert torch.equal(state[0], torch.get_rng_state()) and (state[1] == np.random.get_state()[1]).all()
+    assert len(model.loss_curve_) == model.n_iter_
+    assert np.isfinite(model.loss_curve_).all()
+    assert torch.equal(state[0], torch.get_rng_state())
+    assert (state[1] == np.random.get_state()[1]).all()  # noqa: NPY002
 
 
 def test_same_seed_same_model(unfitted, X):
@@ -191,7 +197,8 @@ def test_priors_with_a_density(X, model, prior):
 
 def test_posterior_is_a_parameter_and_a_method(X):
     model = VAE(posterior="full", **QUICK)
-    assert model.get_params()["posterior"] == "full" and "posterior='full'" in repr(model)
+    assert model.get_params()["posterior"] == "full"
+    assert "posterior='full'" in repr(model)
     assert model.set_params(posterior="planar").get_params()["posterior"] == "planar"
     assert clone(model).get_params()["posterior"] == "planar"
     assert copy.deepcopy(model).fit(X).posterior(X).mean.shape == (150, 2)

@@ -67,7 +67,8 @@ def test_density_integrates_to_one(name):
 def test_noise_of_each_row_s_own(name):
     rows, noise = rows_of(name, 2), torch.as_tensor(np.random.default_rng(1).normal(size=(4, 6, 2)))
     y, log_q = rows.draw(noise)
-    assert y.shape == (4, 6, 2) and log_q.shape == (4, 6)
+    assert y.shape == (4, 6, 2)
+    assert log_q.shape == (4, 6)
     np.testing.assert_allclose(rows.draw(noise[2])[0][2].detach(), y[2].detach(), atol=1e-9)
 
 
@@ -151,5 +152,6 @@ def test_bad_flows():
 
 def test_diagonal_rows_know_their_mean():
     rows = rows_of("gaussian")
-    assert isinstance(rows, DiagonalRows) and rows.mean is rows.location
+    assert isinstance(rows, DiagonalRows)
+    assert rows.mean is rows.location
     assert rows_of("planar").mean is None

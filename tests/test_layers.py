@@ -8,9 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "skcvae"
 ROWS = [
     ["__init__"],
-    ["_coupled"],
+    ["_coupled", "_vae", "_wae", "_infovae"],
+    ["_autoencoder"],
     ["_base"],
-    ["_phases"],
+    ["_phases", "_amortise"],
     ["_validation", "_training"],
     ["objectives", "posteriors"],
     ["priors", "likelihoods", "transport", "divergences"],

@@ -66,7 +66,7 @@ def _growth(ratio: float) -> int:
 
 
 def _target(problem: Problem, draws: Draws) -> Target:
-    return problem.target(problem.decoder(draws.z), draws)
+    return problem.target(problem.predicted(draws.z), draws)
 
 
 def _solve(problem: Problem, draws: Draws, potential: Tensor, max_iter: int) -> Solution:
@@ -82,7 +82,7 @@ def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
 
 def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_iter: int) -> Frozen:
     """The pool and its record, in double precision; at a hard marginal with the gauge in which g averages to zero on the pool."""
-    output = problem.decoder(draws.z).double()
+    output = problem.predicted(draws.z).double()
     family, epsilon, log_weights = copy.deepcopy(problem.family).double(), problem.setting.epsilon, draws.log_weights.double()
     x, f, softness = problem.x.double(), potential.double(), problem.setting.softness
     source = Source(family.statistics(x), family.carrier(x))

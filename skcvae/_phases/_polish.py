@@ -91,7 +91,7 @@ def _regress(problem: Problem, plan: FrozenPlan, description: str) -> None:
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
         rows = index[t]
-        output = problem.decoder(plan.z[rows])
+        output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
 
@@ -114,7 +114,7 @@ def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> FrozenPlan:
     """The plan of the present decoder, cooled from a hot temperature, on many draws."""
     setting, width = problem.setting, problem.source.statistics.shape[1]
     draws = problem.draws(min(POLISH_DRAWS, setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
-    output = problem.decoder(draws.z)
+    output = problem.predicted(draws.z)
     some = problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS))
     solver = problem.exact(problem.solver.tol, POLISH_ITERATIONS)
     state = solver.anneal(problem.source, some, _halvings(hot, setting.epsilon), _better_start(problem, some, potential, hot))

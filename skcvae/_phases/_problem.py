@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from skcvae.likelihoods import Family
-from skcvae.networks import Decoder
+from skcvae.networks import Decoder, has_modes, seeded
 from skcvae.priors import CategoricalPrior, Prior
 from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver
+
+#: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
+DRAWS_PER_BLOCK = 8192
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ class Problem:
     setting: Setting
     rng: np.random.Generator
     source: Source = field(init=False)
+    has_modes: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.has_modes = has_modes(self.decoder)
         self.source = Source(self.family.statistics(self.x), self.family.carrier(self.x), self.x)
 
     @property
@@ -80,6 +85,25 @@ class Problem:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array).to(self.x)
+
+    def trained(self, z: Tensor) -> Tensor:
+        """The decoder's output for its own gradient step; running statistics move."""
+        if not self.has_modes:
+            return self.decoder(z)
+        with seeded(int(self.rng.integers(2**63))):
+            return self.decoder.train()(z)
+
+    @torch.no_grad()
+    def predicted(self, z: Tensor) -> Tensor:
+        """The decoder's output as a fitted model gives it: what every plan is computed with."""
+        self.decoder.eval()
+        return torch.cat([self.decoder(rows) for rows in z.split(DRAWS_PER_BLOCK)])
+
+    def outputs(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """What `trained` and `predicted` give, from one evaluation where they are the same."""
+        predicted = self.predicted(z) if self.has_modes else None
+        output = self.trained(z)
+        return output, output if predicted is None else predicted
 
     def target(self, output: Tensor, draws: Draws) -> Target:
         """The prior's side of the cost at decoder outputs of draws."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from skcvae import _kernels, _training
 from skcvae._phases._problem import Problem
-from skcvae.networks import LinearPlusMLP
+from skcvae.networks import MLP
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian
 from skcvae.transport import prior_side
 
@@ -30,7 +30,7 @@ def propose(problem: Problem, potential: Tensor) -> Encoder:
     y = coordinates.of(z.double()).to(rows)
     generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
     conditional = FullGaussian().begin(y.shape[1], generator)
-    network = LinearPlusMLP(problem.x.shape[1], conditional.n_outputs, HIDDEN_LAYER_SIZES, "relu", generator).to(problem.x)
+    network = MLP(HIDDEN_LAYER_SIZES).encoder(problem.x.shape[1], conditional.n_outputs, generator).to(problem.x)
     encoder = Encoder(network, conditional)
     _fit(problem, encoder, rows, y, generator)
     return encoder
@@ -42,7 +42,7 @@ def _from_plan(problem: Problem, potential: Tensor) -> tuple[Tensor, Tensor]:
     source, epsilon = problem.source, problem.setting.epsilon
     draws = problem.draws(JOINT_DRAWS // 2)
     generator = torch.Generator(problem.x.device).manual_seed(int(problem.rng.integers(2**63)))
-    target = problem.target(problem.decoder(draws.z), draws)
+    target = problem.target(problem.predicted(draws.z), draws)
     density = prior_side(source, target, potential, epsilon).log_density.exp()
     tilted = torch.multinomial(density, len(density), replacement=True, generator=generator)
     bias = (potential - source.carrier) / epsilon
@@ -56,7 +56,7 @@ def _from_model(problem: Problem) -> tuple[Tensor, Tensor]:
     """Pairs of new data (N, d) with matched noise and their latent point (N, k)."""
     draws = problem.draws(JOINT_DRAWS // 2)
     family = problem.family.tempered(problem.setting.epsilon)
-    return family.noise(problem.decoder(draws.z), problem.rng), draws.z
+    return family.noise(problem.predicted(draws.z), problem.rng), draws.z
 
 
 def _fit(problem: Problem, encoder: Encoder, x: Tensor, y: Tensor, generator: torch.Generator) -> None:

@@ -71,8 +71,8 @@ class _Steps:
         problem, setting = self.problem, self.problem.setting
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
         draws = self.draw()
-        output = problem.decoder(draws.z)
-        target = problem.target(output, draws)
+        output, predicted = problem.outputs(draws.z)
+        target = problem.target(predicted, draws)
         solution = self._improve(target)
         if not solution.state.marginal_error <= LOST:
             return False

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from skcvae.divergences._base import Divergence, Measure, is_count
-from skcvae.networks import ACTIVATIONS, LinearPlusMLP
+from skcvae.divergences._base import Divergence, Measure
+from skcvae.networks import MLP, LinearPlus
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,17 @@ class Adversarial(Divergence):
     activation: str = "relu"
 
     def __post_init__(self) -> None:
-        sizes = self.hidden_layer_sizes
-        if not (isinstance(sizes, Sequence) and all(map(is_count, sizes))):
-            raise ValueError(f"hidden_layer_sizes must be integers of at least 1, such as (256, 256), got {sizes!r}.")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {self.activation!r}.")
+        self._network()
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> Measure:
-        return _Critic(LinearPlusMLP(n_coordinates, 1, self.hidden_layer_sizes, self.activation, generator))
+        return _Critic(self._network().build(n_coordinates, 1, generator))
+
+    def _network(self) -> MLP:
+        return MLP(self.hidden_layer_sizes, self.activation)
 
 
 class _Critic(Measure):
-    def __init__(self, network: LinearPlusMLP) -> None:
+    def __init__(self, network: LinearPlus) -> None:
         super().__init__()
         self.network = network
 

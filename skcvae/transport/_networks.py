@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from skcvae.networks import LinearPlusMLP
+from skcvae.networks import MLP
 from skcvae.transport._problem import Solution, Source, State, Target, c_transform, evaluate, log_mass
 from skcvae.transport._solver import Potentials, Solver
 
@@ -123,7 +123,7 @@ def _values(module: nn.Module, points: Tensor | None, index: Tensor | None = Non
 
 def _network(n_inputs: int, config: NetworkSolver, generator: torch.Generator, like: Tensor) -> nn.Module:
     cpu = torch.Generator().manual_seed(int(torch.randint(2**62, (1,), generator=generator, device=generator.device)))
-    network = LinearPlusMLP(n_inputs, 1, config.hidden_layer_sizes, "silu", cpu)
+    network = MLP(config.hidden_layer_sizes, "silu").build(n_inputs, 1, cpu)
     network.set_linear(torch.zeros(1, n_inputs), torch.zeros(1))
     return network.to(like)
 

@@ -1,0 +1,116 @@
+"""Modules that every architecture is made of, and their initial weights."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
+#: The hidden part starts small beside the linear part, which carries the principal axes.
+OUTPUT_GAIN = 0.1
+#: Standardised latent variables are cut here, so that a heavy-tailed prior asks for no extrapolation; Gaussian draws stay within.
+LARGEST_INPUT = 8.0
+
+
+class LinearPlus(nn.Module):
+    r"""A linear map plus a hidden module, :math:`z \mapsto W z + b + \mathrm{hidden}(z)`.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+    hidden : nn.Module, from (m, n_inputs) to (m, n_outputs)
+    generator : torch.Generator, source of the linear map's initial weights; torch's global generator is not touched
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcvae.networks import LinearPlus
+    >>> net = LinearPlus(2, 2, torch.nn.Tanh(), torch.Generator().manual_seed(0))
+    >>> net.set_linear(torch.eye(2), torch.ones(2))
+    >>> net(torch.zeros(3, 2))[0].tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, n_inputs: int, n_outputs: int, hidden: nn.Module, generator: torch.Generator) -> None:
+        super().__init__()
+        self.linear = draw(nn.utils.skip_init(nn.Linear, n_inputs, n_outputs), 1.0, generator)
+        self.hidden = hidden
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Evaluate at inputs of shape (m, n_inputs)."""
+        return self.linear(z) + self.hidden(z)
+
+    @torch.no_grad()
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Make the linear part `weight` (n_outputs, n_inputs) and `bias` (n_outputs,)."""
+        self.linear.weight.copy_(weight)
+        self.linear.bias.copy_(bias)
+
+
+class Decoder(nn.Module):
+    """A network of standardised latent variables.
+
+    Parameters
+    ----------
+    network : nn.Module
+    standardisation : tuple of mean (k,) and whitening (r, k), or None where z is standardised as it is
+
+    Examples
+    --------
+    >>> import numpy as np, torch
+    >>> from skcvae.networks import Decoder
+    >>> Decoder(torch.nn.Identity(), (np.array([0.5]), np.array([[12**0.5]])))(torch.ones(1, 1).double()).item()
+    1.7320508075688772
+    """
+
+    mean: Tensor | None
+    whitening: Tensor | None
+
+    def __init__(self, network: nn.Module, standardisation: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> None:
+        super().__init__()
+        self.network = network
+        mean, whitening = (None, None) if standardisation is None else map(torch.as_tensor, standardisation)
+        self.register_buffer("mean", mean)
+        self.register_buffer("whitening", whitening)
+
+    def whitened(self, z: Tensor) -> Tensor:
+        """Latent points (m, k) with zero mean and identity covariance under the prior, (m, r)."""
+        return z if self.mean is None or self.whitening is None else (z - self.mean) @ self.whitening.T
+
+    def inputs(self, z: Tensor) -> Tensor:
+        """Whitened latent points, (m, r), with far tails cut where the prior is not a standard Gaussian."""
+        return z if self.mean is None else self.whitened(z).clamp(-LARGEST_INPUT, LARGEST_INPUT)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Evaluate at latent points of shape (m, k)."""
+        output: Tensor = self.network(self.inputs(z))
+        return output
+
+
+def draw(layer: Layer, gain: float, generator: torch.Generator) -> Layer:
+    """Give a linear layer or a convolution uniform weights of variance gain^2/(3 fan_in), from the given generator."""
+    bound = gain / math.sqrt(_fan_in(layer))
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, -bound, bound, generator=generator)
+    return layer
+
+
+def small_at_first(
+    n_inputs: int, n_outputs: int, layers: list[nn.Module], last: nn.Linear | nn.ConvTranspose2d, generator: torch.Generator
+) -> LinearPlus:
+    """A linear map plus the given layers, of which `last` starts small; its weights are drawn after the linear map's."""
+    network = LinearPlus(n_inputs, n_outputs, nn.Sequential(*layers), generator)
+    draw(last, OUTPUT_GAIN, generator)
+    return network
+
+
+def _fan_in(layer: nn.Linear | nn.Conv2d | nn.ConvTranspose2d) -> float:
+    """Inputs of one output; a transposed convolution spreads its taps over stride x stride outputs."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight[:, 0].numel() / math.prod(layer.stride)
+    return layer.weight[0].numel()
