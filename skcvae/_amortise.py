@@ -186,7 +186,7 @@ def inference(model: Model, family: Family, n_draws: int, is_taught: bool) -> Am
     """What answers for rows of data, in double precision on the CPU.
 
     `family` is the one that samples are drawn from. An encoder that the loss has not taught the posterior's spread is no proposal:
-    the Laplace approximation at its centre is.
+    the Laplace approximation from its centre is.
     """
     encoder, decoder, family = model.encoder.double().cpu(), model.decoder.double().cpu(), family.double().cpu()
     z, log_weights = (torch.as_tensor(array) for array in model.prior.weighted(n_draws, model.rng))
@@ -194,9 +194,5 @@ def inference(model: Model, family: Family, n_draws: int, is_taught: bool) -> Am
     mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), model.coordinates
     if coordinates.distribution is None:
         return AmortisedInference(encoder, coordinates, decoder, mixture, None)
-    proposal = encoder if is_taught else Laplace(encoder, decoder, family, coordinates, _precision(coordinates.of(z)))
+    proposal = encoder if is_taught else Laplace(encoder, decoder, family, coordinates, coordinates.of(z))
     return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))
-
-
-def _precision(y: Tensor) -> Tensor:
-    return torch.linalg.inv(torch.atleast_2d(torch.cov(y.T)))

@@ -10,6 +10,7 @@ import torch
 from conftest import QUICK
 from scipy import stats
 from sklearn.base import clone
+from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -19,6 +20,7 @@ from test_encoders import needs_zuko
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.divergences import DIVERGENCES, MMD
 from skcvae.likelihoods import GaussianLikelihood
+from skcvae.networks import MLP, Conv
 from skcvae.posteriors import PlanarFlow
 from skcvae.priors import PRIORS
 
@@ -218,6 +220,35 @@ def test_bernoulli(X):
         fitted = model.set_params(likelihood="bernoulli", **QUICK).fit(binary)
         assert set(np.unique(fitted.sample(20, random_state=0))) <= {0.0, 1.0}
         assert (fitted.score_samples(binary) <= 0).all()
+
+
+DIGITS = {"max_iter": 5, "pool_size": 128, "random_state": 0, "likelihood": "bernoulli"}
+
+
+@pytest.mark.parametrize("network", ["conv", Conv((1, 8, 8), (4,), batch_norm=True), MLP((16,), batch_norm=True)], ids=repr)
+@pytest.mark.parametrize("estimator", [VAE, WAE, InfoVAE])
+def test_networks(estimator, network):
+    """Convolutions, and statistics of training that prediction does not move."""
+    X = load_digits().data[:200] / 16
+    model = estimator(network=network, **DIGITS).fit(X)
+    assert model.sample(4, random_state=0).shape == (4, 64)
+    assert not model.encoder_.training
+    np.testing.assert_allclose(model.transform(X[:5]), model.transform(X)[:5], atol=1e-10)
+    np.testing.assert_allclose(model.score_samples(X[:5]), model.score_samples(X[:20])[:5], atol=1e-7)
+
+
+def test_the_user_s_own_pair_is_not_trained_in_place(X):
+    pair = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 4)), torch.nn.Linear(2, 4)
+    before = [p.clone() for module in pair for p in module.parameters()]
+    state = torch.get_rng_state()
+    first, second = (VAE(network=pair, **QUICK).fit(X) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(before, [p for module in pair for p in module.parameters()], strict=True))
+    assert torch.equal(state, torch.get_rng_state())
+    np.testing.assert_array_equal(first.transform(X), second.transform(X))
+    with pytest.raises(ValueError, match=r"encoder must map shape \(2, 4\) to \(2, 5\), got \(2, 4\)"):
+        VAE(network=pair, posterior="full", **QUICK).fit(X)
+    with pytest.raises(ValueError, match="needs the network's encoder, and it is None"):
+        VAE(network=(None, pair[1]), **QUICK).fit(X)
 
 
 def test_annealing_reaches_the_same_weight(X):

@@ -123,19 +123,19 @@ def test_coordinates_are_without_bounds(prior):
 
 
 def test_laplace_is_the_posterior_of_a_linear_decoder():
-    """N((I + W'W/s^2)^-1 W'(x - b)/s^2, (I + W'W/s^2)^-1) at a code that is its mean."""
+    """N(S W'(x - b)/s^2, S), S = (P + W'W/s^2)^-1, from any code: one Gauss-Newton step is exact."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(50, 4))
-    family = GaussianLikelihood(scale=0.5).bind(X).double()
-    linear = torch.nn.Linear(2, 4).double()
+    X, y = rng.normal(size=(50, 4)), torch.as_tensor(rng.normal(size=(1000, 2)) * [1.0, 2.0])
+    family, linear = GaussianLikelihood(scale=0.5).bind(X).double(), torch.nn.Linear(2, 4).double()
     variance = float(family.scale[0] ** 2)
-    covariance = torch.linalg.inv(torch.eye(2) + linear.weight.T @ linear.weight / variance).detach()
-    code = torch.nn.Linear(4, 2).double()
-    code.weight.data = covariance @ linear.weight.T / variance
-    code.bias.data = -code.weight @ linear.bias
-    encoder = Encoder(code, Point().begin(2, torch.Generator()))
-    found = Laplace(encoder, linear, family, Coordinates(GaussianPrior(2).distribution()), torch.eye(2).double())
-    rows = found(torch.as_tensor(family.standardise(X[:3])))
+    precision = torch.linalg.inv(torch.cov(y.T))
+    covariance = torch.linalg.inv(precision + linear.weight.T @ linear.weight / variance).detach()
+    encoder = Encoder(torch.nn.Linear(4, 2).double(), Point().begin(2, torch.Generator()))
+    found = Laplace(encoder, linear, family, Coordinates(GaussianPrior(2).distribution()), y)
+    x = torch.as_tensor(family.standardise(X[:3]))
+    rows = found(x)
+    mean = (precision @ y.mean(0) + (x - linear.bias) @ linear.weight / variance) @ covariance
+    np.testing.assert_allclose(rows.mean, mean.detach(), atol=1e-10)
     np.testing.assert_allclose(rows.factor @ rows.factor.mT, covariance.expand(3, -1, -1), atol=1e-12)
 
 

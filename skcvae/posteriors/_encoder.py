@@ -1,19 +1,24 @@
-"""Proposals for each row of data: an encoder, or the Laplace approximation at the centre of one that was not taught the spread."""
+"""Proposals for each row of data: an encoder, or Laplace approximations that start from its centres."""
 
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import torch
 from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor, nn
-from torch.func import hessian, vmap
+from torch.func import grad, hessian, vmap
 
 from skcvae.likelihoods import Family
 from skcvae.posteriors._conditional import Conditional, ConditionalPoint, FullRows, Rows
 from skcvae.posteriors._coordinates import Coordinates
+
+#: Gauss-Newton steps of the Laplace approximation, and the lengths of which each takes the best.
+NEWTON_STEPS = 3
+STEP_LENGTHS = (0.0, 1.0, 0.5, 0.2, 0.05)
 
 
 class Encoder(nn.Module):
@@ -50,11 +55,12 @@ class Encoder(nn.Module):
 
 
 class Laplace(nn.Module):
-    r"""Gaussians at the centres of an encoder that was not taught the spread, as wide as likelihood and prior let them be.
+    r"""Gaussians near the modes of the rows' posteriors, as wide as likelihood and prior let them be.
 
     .. math:: \Sigma^{-1} = \Sigma_y^{-1} + J^T F J
 
-    with the decoder's Jacobian J, the Fisher information F of the likelihood and the prior's covariance :math:`\Sigma_y`.
+    with the decoder's Jacobian J, the Fisher information F of the likelihood and the prior's mean and covariance :math:`\Sigma_y`.
+    Some Gauss-Newton steps, each the best of a few lengths, lead there from the encoder's centres.
 
     Parameters
     ----------
@@ -62,34 +68,48 @@ class Laplace(nn.Module):
     decoder : nn.Module
     family : Family
     coordinates : Coordinates
-    prior_precision : Tensor of shape (r, r)
+    y : Tensor of shape (m, r), draws from the prior
     """
 
-    prior_precision: Tensor
+    mean: Tensor
+    precision: Tensor
 
-    def __init__(
-        self, encoder: Encoder, decoder: nn.Module, family: Family, coordinates: Coordinates, prior_precision: Tensor
-    ) -> None:
+    def __init__(self, encoder: Encoder, decoder: nn.Module, family: Family, coordinates: Coordinates, y: Tensor) -> None:
         super().__init__()
         self.encoder, self.decoder, self.family = encoder, decoder, family
         self.coordinates = coordinates
-        self.register_buffer("prior_precision", prior_precision)
+        self.register_buffer("mean", y.mean(0))
+        self.register_buffer("precision", torch.linalg.inv(torch.atleast_2d(torch.cov(y.T))))
 
     def forward(self, x: Tensor) -> FullRows:
         """The approximation for each standardised row (n, d)."""
-        y = self.encoder.centre(x)
-        precision = self.prior_precision + self._information(y)
-        return FullRows(y, torch.linalg.cholesky(torch.linalg.inv(precision)))
+        y, statistics = self.encoder.centre(x).detach(), self.family.statistics(x)
+        for _ in range(NEWTON_STEPS):
+            y = self._improved(y, statistics)
+        return FullRows(y, torch.linalg.cholesky(torch.linalg.inv(self.precision + self._information(y))))
+
+    def _improved(self, y: Tensor, statistics: Tensor) -> Tensor:
+        """One Gauss-Newton step of each row, of the length at which its energy is lowest, zero included."""
+        slope = vmap(grad(self._energy))(y, statistics).detach()
+        step = torch.linalg.solve(self.precision + self._information(y), slope)
+        candidates = y - torch.tensor(STEP_LENGTHS).to(y)[:, None, None] * step
+        energies = vmap(vmap(self._energy), in_dims=(0, None))(candidates, statistics)
+        best = torch.nan_to_num(energies.detach(), nan=math.inf).argmin(0)
+        return candidates[best, torch.arange(len(y), device=y.device)]
+
+    def _energy(self, point: Tensor, statistics: Tensor) -> Tensor:
+        """-log p(y) - log p(x given y) of one row, but for what does not depend on y, with the prior's Gaussian."""
+        centred = point - self.mean
+        return self._cost(point, statistics) + 0.5 * centred @ self.precision @ centred
+
+    def _cost(self, point: Tensor, statistics: Tensor) -> Tensor:
+        eta, normaliser = self.family.natural(self.decoder(self.coordinates.latent(point)[None]))
+        return normaliser[0] - eta[0] @ statistics
 
     def _information(self, y: Tensor) -> Tensor:
-        """Fisher information of y: the curvature of the divergence from what the decoder says there, (n, r, r)."""
-        barycentre = self.family.mean_statistics(self.decoder(self.coordinates.latent(y)))
-
-        def divergence(point: Tensor, there: Tensor) -> Tensor:
-            eta, normaliser = self.family.natural(self.decoder(self.coordinates.latent(point)[None]))
-            return normaliser[0] - eta[0] @ there
-
-        return vmap(hessian(divergence))(y, barycentre.detach()).detach()
+        """Fisher information of y: the curvature of the cost of the mean statistics there, (n, r, r)."""
+        barycentre = self.family.mean_statistics(self.decoder(self.coordinates.latent(y))).detach()
+        return vmap(hessian(self._cost))(y, barycentre).detach()
 
 
 @functools.cache
