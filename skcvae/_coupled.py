@@ -19,7 +19,19 @@ from skcvae import _phases
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae.likelihoods import Likelihood
-from skcvae.posteriors import Coordinates, Encoder, Inference, LocalDraws, LocalInference, Pool, PoolInference, Scores, in_precision
+from skcvae.posteriors import (
+    Coordinates,
+    Encoder,
+    Inference,
+    Laplace,
+    LocalDraws,
+    LocalInference,
+    Pool,
+    PoolInference,
+    Refined,
+    Scores,
+    in_precision,
+)
 from skcvae.priors import Prior, as_prior, is_discrete
 from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
 
@@ -83,8 +95,8 @@ class CoupledVAE(LatentVariableModel):
         potential is a network of z, over atoms a vector.
     proposal : {"prior", "encoder"}, default="prior"
         Draws that inference weighs: the pool's for all rows, or every row's own, from a Gaussian encoder that is fitted to the
-        coupling after everything else, mixed with the prior's. Worth its time where effective sample sizes are small, as with
-        many components. It needs a prior with a density.
+        coupling after everything else and from a Laplace approximation near its mean, mixed with the prior's. Worth its time
+        where effective sample sizes are small, as with many components. It needs a prior with a density.
     pool_size : int, default=4096
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
     batch_size : int, default=256
@@ -142,7 +154,7 @@ class CoupledVAE(LatentVariableModel):
     _planes: Scores
     _hole_level: float
     _softness: float
-    _proposal: Encoder | None
+    _proposal: Refined | None
 
     def __init__(
         self,
@@ -280,26 +292,37 @@ class CoupledVAE(LatentVariableModel):
             potential, settled = _phases.polish(problem, [linear, trained])
             frozen = _phases.freeze(problem, potential, self.pool_size)
             proposal = self._propose(problem, frozen)
-        self._proposal = None if proposal is None else proposal.cpu()
-        self._keep(problem, frozen, history, settled)
+        self._keep(problem, frozen, history, settled, proposal)
 
     def _propose(self, problem: _phases.Problem, frozen: _phases.Frozen) -> Encoder | None:
         if self.proposal == "prior":
             return None
         return _phases.propose(problem, frozen.potential)
 
-    def _keep(self, problem: _phases.Problem, frozen: _phases.Frozen, history: _phases.History, settled: bool) -> None:
+    def _keep(
+        self,
+        problem: _phases.Problem,
+        frozen: _phases.Frozen,
+        history: _phases.History,
+        settled: bool,
+        encoder: Encoder | None,
+    ) -> None:
         on_cpu = torch.empty(0, dtype=torch.float64)
         self._pool, self.coupling_ = frozen.pool.to(on_cpu), frozen.coupling
         self._planes, self._hole_level = frozen.planes.to(on_cpu), frozen.level
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
         self._temperature, self._softness = float(self.epsilon), problem.setting.softness
+        self._proposal = None if encoder is None else self._refined(encoder.cpu())
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
         self.converged_ = self.coupling_.converged and settled
         if not self.coupling_.converged:
             self._warn_of_marginal_error()
         self._check_effective_size(problem.x)
+
+    def _refined(self, encoder: Encoder) -> Refined:
+        coordinates, matched = Coordinates(self.prior_.distribution()), self.likelihood_.tempered(self._temperature)
+        return Refined(encoder, Laplace(encoder, self.module_, matched, coordinates, coordinates.of(self._pool.draws)))
 
     @torch.no_grad()
     def _check_effective_size(self, x: torch.Tensor) -> None:

@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Laplace, PlanarFlow, Point
-from skcvae.posteriors._conditional import DiagonalRows, FullRows
+from skcvae.posteriors._conditional import DiagonalRows, FullRows, MixedRows
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 
 SPREAD = {name: family for name, family in POSTERIORS.items() if name != "point"}
@@ -120,6 +120,16 @@ def test_coordinates_are_without_bounds(prior):
         white = (y - exact.mean) @ exact.whitening.T
         log_prob = -0.5 * white.square().sum(1) - 1.5 * np.log(2 * np.pi) + exact.whitening.diagonal().log().sum()
         np.testing.assert_allclose(coordinates.log_prior(y), log_prob)
+
+
+def test_mixed_rows_are_even_mixtures():
+    """q = (q1 + q2)/2, and one half of the draws from each."""
+    first, second = rows_of("gaussian", 1, seed=0), rows_of("full", 1, seed=1)
+    mixed, noise = MixedRows(first, second), torch.as_tensor(np.random.default_rng(1).normal(size=(40, 1)))
+    y, log_q = mixed.draw(noise)
+    np.testing.assert_allclose(y[:, :20], first.draw(noise[:20])[0])
+    np.testing.assert_allclose(y[:, 20:], second.draw(noise[20:])[0])
+    np.testing.assert_allclose(log_q.exp(), (first.log_prob(y).exp() + second.log_prob(y).exp()) / 2)
 
 
 def test_laplace_is_the_posterior_of_a_linear_decoder():

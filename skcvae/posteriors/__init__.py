@@ -11,7 +11,7 @@ from skcvae.posteriors._conditional import (
     Rows,
 )
 from skcvae.posteriors._coordinates import Coordinates
-from skcvae.posteriors._encoder import Encoder, Laplace
+from skcvae.posteriors._encoder import Encoder, Laplace, Refined
 from skcvae.posteriors._flows import PlanarFlow, SplineFlow
 from skcvae.posteriors._inference import Inference, LocalInference, PoolInference, in_precision
 from skcvae.posteriors._local import LocalDraws, defensive_draws
@@ -48,6 +48,7 @@ __all__ = [
     "PoolInference",
     "Posterior",
     "PosteriorFamily",
+    "Refined",
     "Rows",
     "Scores",
     "SplineFlow",

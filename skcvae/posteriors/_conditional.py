@@ -104,6 +104,22 @@ class PointRows(Rows):
         return torch.where((y == self.location[:, None]).all(2), math.inf, -math.inf)
 
 
+@dataclass(frozen=True)
+class MixedRows(Rows):
+    """Even mixtures of two distributions: one half of the draws is from each."""
+
+    first: Rows
+    second: Rows
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        halves = noise.tensor_split(2, dim=-2)
+        y = torch.cat([rows.draw(half)[0] for rows, half in zip((self.first, self.second), halves, strict=True)], 1)
+        return y, self.log_prob(y)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        return torch.logaddexp(self.first.log_prob(y), self.second.log_prob(y)) - math.log(2)
+
+
 def _log_normal(white: Tensor, log_volume: Tensor) -> Tensor:
     """Log-density (n, s) of whitened points (n, s, r) or (s, r)."""
     return -0.5 * (white.square().sum(-1) + white.shape[-1] * LOG_2PI) - log_volume[:, None]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import grad, hessian, vmap
 
 from skcvae.likelihoods import Family
-from skcvae.posteriors._conditional import Conditional, ConditionalPoint, FullRows, Rows
+from skcvae.posteriors._conditional import Conditional, ConditionalPoint, FullRows, MixedRows, Rows
 from skcvae.posteriors._coordinates import Coordinates
 
 #: Gauss-Newton steps of the Laplace approximation, and the lengths of which each takes the best.
@@ -110,6 +110,24 @@ class Laplace(nn.Module):
         """Fisher information of y: the curvature of the cost of the mean statistics there, (n, r, r)."""
         barycentre = self.family.mean_statistics(self.decoder(self.coordinates.latent(y))).detach()
         return vmap(hessian(self._cost))(y, barycentre).detach()
+
+
+class Refined(nn.Module):
+    """Mixtures of an encoder and the Laplace approximation from its centres: one knows the coupling, the other the likelihood.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    laplace : Laplace
+    """
+
+    def __init__(self, encoder: Encoder, laplace: Laplace) -> None:
+        super().__init__()
+        self.encoder, self.laplace = encoder, laplace
+
+    def forward(self, x: Tensor) -> MixedRows:
+        """The mixture for each standardised row (n, d)."""
+        return MixedRows(self.encoder(x), self.laplace(x))
 
 
 @functools.cache
