@@ -8,8 +8,8 @@ the mode masses to uniform; `nats` is the score of 2500 fresh points.
 
 - CoupledVAE: nothing else is set.
 - The other models, in the paper's settings (WAE: penalty 1; InfoVAE: alpha 0, lambda 2; ten planar layers; batch normalisation,
-  which `--plain` leaves out), make 8000 steps of 256 rows. The paper gives no scale of the decoder: of `SCALES` each model's is the one with the highest score of fresh points at seed
-  0. A scale of 0.707 makes the reconstruction term the squared error.
+  which `--plain` leaves out), make 8000 steps of 256 rows. The paper gives no scale of the decoder: of `SCALES` each model's is
+  the one with the highest score of fresh points at seed 0. A scale of 0.707 makes the reconstruction term the squared error.
 
 Run: python benchmarks/gaussians25.py [--models CoupledVAE VAE VAE-NF WAE InfoVAE] [--seeds 0 1 2] [--plain]
 """
