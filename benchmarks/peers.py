@@ -84,8 +84,8 @@ def networks(n_outputs: int, seed: int) -> tuple[nn.Module, nn.Module]:
 def ours(name: str, X: np.ndarray, n_steps: int, seed: int) -> tuple[float, np.ndarray]:
     """Seconds a step and samples."""
     pair = networks(2 if name == "WAE" else 4, seed)
-    params = {"likelihood": GaussianLikelihood(SCALE), "max_iter": n_steps, "tol": 0.0, "batch_size": BATCH, "random_state": seed}
-    model = MODELS[name][0](network=pair, **params)
+    schedule = {"max_iter": n_steps, "n_iter_no_change": n_steps, "batch_size": BATCH}
+    model = MODELS[name][0](network=pair, likelihood=GaussianLikelihood(SCALE), random_state=seed, **schedule)
     begin = time.perf_counter()
     model.fit(X)
     seconds = time.perf_counter() - begin
