@@ -14,14 +14,25 @@ from skcvae.transport import Target, evaluate, prior_side
 
 #: Draws of a polishing round, at most, and those of them on which the potential is solved.
 POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 12
-#: Rounds of polishing without a fall of the semi-dual after which it ends.
+#: Rounds of polishing without a fall of the semi-dual after which a stage ends.
 POLISH_PATIENCE = 3
+#: The two stages: their shares of the rounds, and their batches and steps over those of training. Small batches find the layout,
+#: large ones sharpen the borders between cells at the same cost.
+STAGES = ((0.4, 1, 1.0), (0.6, 4, 0.5))
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
 #: Above this chi-square on its own draws a potential counts as not solved.
 UNSOLVED = 0.1
 #: A regression ends early below this share of the tolerance.
 REGRESSED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Size:
+    """Draws in a step of regression, and steps."""
+
+    batch: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -49,17 +60,26 @@ def polish(problem: Problem, layouts: list[Layout]) -> tuple[Tensor, bool]:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
     The first round is made from every layout, and the one that then has the lowest semi-dual goes on. Returns its potential,
-    and whether the rounds ended by themselves.
+    and whether the last stage ended by itself.
     """
-    plan = _best_after_one_round(problem, layouts)
-    values, rounds, tol = [plan.value], problem.solver.polish_rounds, problem.setting.tol
-    for r in range(1, rounds):
+    plan, settled = _best_after_one_round(problem, layouts), False
+    for number, (share, batch_factor, step_factor) in enumerate(STAGES):
+        size = Size(batch_factor * problem.setting.batch_size, math.ceil(step_factor * problem.setting.max_iter))
+        rounds = round(share * (problem.solver.polish_rounds - 1))
+        plan, settled = _stage(problem, plan, size, rounds, f"polish, stage {number + 1}")
+    return plan.potential, settled
+
+
+def _stage(problem: Problem, plan: FrozenPlan, size: Size, rounds: int, description: str) -> tuple[FrozenPlan, bool]:
+    """Rounds of one size; the last plan, and whether they ended by themselves."""
+    values, tol = [plan.value], problem.setting.tol
+    for r in range(rounds):
         if plan.residual <= tol or _stalled(values, tol):
-            return plan.potential, True
-        _regress(problem, plan, f"polish {r + 1}/{rounds}")
+            return plan, True
+        _regress(problem, plan, size, f"{description}, {r + 1}/{rounds}")
         plan = _frozen_plan(problem, plan.potential, problem.setting.epsilon)
         values.append(plan.value)
-    return plan.potential, False
+    return plan, False
 
 
 def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan:
@@ -68,7 +88,7 @@ def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan
     for number, layout in enumerate(layouts):
         layout.restore(problem)
         plan = _frozen_plan(problem, layout.potential, layout.temperature)
-        _regress(problem, plan, f"layout {number + 1}/{len(layouts)}")
+        _regress(problem, plan, Size(problem.setting.batch_size, problem.setting.max_iter), f"layout {number + 1}/{len(layouts)}")
         plans.append(_frozen_plan(problem, plan.potential, problem.setting.epsilon))
         ends.append(Layout.of(problem, plans[-1].potential, problem.setting.epsilon))
     best = min(range(len(plans)), key=lambda i: plans[i].value)
@@ -82,31 +102,31 @@ def _stalled(values: list[float], tol: float) -> bool:
     return bool(earlier) and min(later) > min(earlier) - tol
 
 
-def _regress(problem: Problem, plan: FrozenPlan, description: str) -> None:
-    """Up to `max_iter` steps of robust regression from the plan's draws onto their barycentres, in one cycle."""
+def _regress(problem: Problem, plan: FrozenPlan, size: Size, description: str) -> None:
+    """Robust regression from the plan's draws onto their barycentres, in one cycle."""
     setting = problem.setting
     optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
-    index = _regression_order(problem, plan)
+    index = _regression_order(problem, plan, size)
 
     def step(t: int) -> bool:
-        _training.set_learning_rate(optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
+        _training.set_learning_rate(optimiser, setting.learning_rate * _training.one_cycle(t / size.steps))
         rows = index[t]
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
 
-    _training.repeat(step, setting.max_iter, description, setting.verbose)
+    _training.repeat(step, size.steps, description, setting.verbose)
 
 
-def _regression_order(problem: Problem, plan: FrozenPlan) -> Tensor:
-    """Indices of each step's draws, (max_iter, batch_size): half of them evenly, half where the decoder is far off."""
-    setting, divergence = problem.setting, plan.weight * plan.divergence
+def _regression_order(problem: Problem, plan: FrozenPlan, size: Size) -> Tensor:
+    """Indices of each step's draws, (steps, batch): half of them evenly, half where the decoder is far off."""
+    divergence = plan.weight * plan.divergence
     generator = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
-    shape = setting.max_iter, setting.batch_size
+    shape = size.steps, size.batch
     even = torch.randint(len(plan.z), shape, generator=generator, device=plan.z.device)
     odds = divergence + divergence.mean() + torch.finfo(divergence.dtype).tiny
     hard = torch.multinomial(odds, even.numel(), replacement=True, generator=generator).view(shape)
-    return torch.where(torch.arange(setting.batch_size, device=even.device) < setting.batch_size // 2, hard, even)
+    return torch.where(torch.arange(size.batch, device=even.device) < size.batch // 2, hard, even)
 
 
 @torch.no_grad()
