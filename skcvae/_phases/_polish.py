@@ -16,9 +16,9 @@ from skcvae.transport import Target, evaluate, prior_side
 POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 12
 #: Rounds of polishing without a fall of the semi-dual after which a stage ends.
 POLISH_PATIENCE = 3
-#: The two stages: their shares of the rounds, and their batches and steps over those of training. Small batches find the layout,
-#: large ones sharpen the borders between cells at the same cost.
-STAGES = ((0.4, 1, 1.0), (0.6, 4, 0.5))
+#: The two stages: their shares of the rounds that are left, and their batches and steps over those of training. Small batches find
+#: the layout, large ones sharpen the borders between cells at the same cost.
+STAGES = ((2 / 3, 1, 1.0), (1.0, 4, 0.5))
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
 #: Above this chi-square on its own draws a potential counts as not solved.
@@ -59,27 +59,46 @@ class FrozenPlan:
 def polish(problem: Problem, layouts: list[Layout]) -> tuple[Tensor, bool]:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
-    The first round is made from every layout, and the one that then has the lowest semi-dual goes on. Returns its potential,
-    and whether the last stage ended by itself.
+    The first round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
+    best round. Returns its potential, and whether the last stage ended by itself.
     """
-    plan, settled = _best_after_one_round(problem, layouts), False
+    plan, settled, left = _best_after_one_round(problem, layouts), False, problem.solver.polish_rounds - 1
     for number, (share, batch_factor, step_factor) in enumerate(STAGES):
         size = Size(batch_factor * problem.setting.batch_size, math.ceil(step_factor * problem.setting.max_iter))
-        rounds = round(share * (problem.solver.polish_rounds - 1))
-        plan, settled = _stage(problem, plan, size, rounds, f"polish, stage {number + 1}")
+        plan, used, settled = _stage(problem, plan, size, round(share * left), f"polish, stage {number + 1}")
+        left -= used
     return plan.potential, settled
 
 
-def _stage(problem: Problem, plan: FrozenPlan, size: Size, rounds: int, description: str) -> tuple[FrozenPlan, bool]:
-    """Rounds of one size; the last plan, and whether they ended by themselves."""
-    values, tol = [plan.value], problem.setting.tol
-    for r in range(rounds):
-        if plan.residual <= tol or _stalled(values, tol):
-            return plan, True
-        _regress(problem, plan, size, f"{description}, {r + 1}/{rounds}")
+def _stage(problem: Problem, plan: FrozenPlan, size: Size, rounds: int, description: str) -> tuple[FrozenPlan, int, bool]:
+    """Rounds of one size: the plan of the best, the rounds made, and whether they ended by themselves."""
+    best, tol = _Best(problem, plan), problem.setting.tol
+    while len(best.values) <= rounds:
+        if plan.residual <= tol or _stalled(best.values, tol):
+            return best.restored(problem), len(best.values) - 1, True
+        _regress(problem, plan, size, f"{description}, {len(best.values)}/{rounds}")
         plan = _frozen_plan(problem, plan.potential, problem.setting.epsilon)
-        values.append(plan.value)
-    return plan, False
+        best.take(problem, plan)
+    return best.restored(problem), rounds, False
+
+
+class _Best:
+    """The values of all rounds, and the plan and the layout of the one with the lowest."""
+
+    def __init__(self, problem: Problem, plan: FrozenPlan) -> None:
+        self.values: list[float] = []
+        self.take(problem, plan)
+
+    def take(self, problem: Problem, plan: FrozenPlan) -> None:
+        """Note a round."""
+        if plan.value < min(self.values, default=math.inf) or not self.values:
+            self.plan, self.layout = plan, Layout.of(problem, plan.potential, problem.setting.epsilon)
+        self.values.append(plan.value)
+
+    def restored(self, problem: Problem) -> FrozenPlan:
+        """The best plan, with the problem back at it."""
+        self.layout.restore(problem)
+        return self.plan
 
 
 def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan:
