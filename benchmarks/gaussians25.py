@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE, metrics
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP
 
@@ -55,14 +55,13 @@ def make_grid(std: float, seed: int, n_per_mode: int = 300) -> NDArray[np.float6
 
 def grid_metrics(samples: NDArray[np.float64], std: float) -> dict[str, float]:
     """Modes found, share within 4 std in per cent, std within modes, divergence of the mode masses."""
-    distance = np.linalg.norm(samples[:, None] - MEANS, axis=2)
-    mode, within = distance.argmin(1), distance.min(1) <= 4 * std
-    count = np.bincount(mode[within], minlength=25)
-    share = count / count.sum()
-    variances = [samples[within & (mode == c)].var(0).mean() for c in np.flatnonzero(count > 1)]
-    divergence = np.sum(share[share > 0] * np.log(25 * share[share > 0]))
-    found = int((count >= 0.1 * len(samples) / 25).sum())
-    return {"modes": found, "within": 100 * within.mean(), "std": np.sqrt(np.mean(variances)), "kl": float(divergence)}
+    mixture: dict[str, Any] = {"means": MEANS, "std": std}
+    return {
+        "modes": metrics.modes_recovered(samples, **mixture),
+        "within": 100 * metrics.high_density_ratio(samples, **mixture),
+        "std": metrics.std_within_modes(samples, **mixture),
+        "kl": metrics.mode_mass_kl(samples, **mixture),
+    }
 
 
 def built(name: str, scale: float | None, seed: int, arguments: argparse.Namespace) -> Any:

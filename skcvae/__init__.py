@@ -1,6 +1,6 @@
 """Deep generative latent-variable models behind scikit-learn's interface."""
 
-from skcvae import divergences, likelihoods, networks, posteriors, priors, transport
+from skcvae import divergences, likelihoods, metrics, networks, posteriors, priors, transport
 from skcvae._coupled import CoupledVAE
 from skcvae._infovae import InfoVAE
 from skcvae._vae import VAE
@@ -14,6 +14,7 @@ __all__ = [
     "InfoVAE",
     "divergences",
     "likelihoods",
+    "metrics",
     "networks",
     "posteriors",
     "priors",

@@ -10,7 +10,7 @@ ROWS = [
     ["__init__"],
     ["_coupled", "_vae", "_wae", "_infovae"],
     ["_autoencoder"],
-    ["_base"],
+    ["_base", "metrics"],
     ["_phases", "_amortise"],
     ["_validation", "_training"],
     ["objectives", "posteriors"],

@@ -9,7 +9,7 @@ returns the `Measure` that a training calls on its minibatches, a module that mo
 
 from skcvae.divergences._adversarial import Adversarial
 from skcvae.divergences._base import Divergence, Measure
-from skcvae.divergences._mmd import MMD
+from skcvae.divergences._mmd import KERNELS, MMD
 from skcvae.divergences._sinkhorn import SinkhornDivergence
 from skcvae.divergences._sliced import SlicedWasserstein
 
@@ -21,4 +21,4 @@ DIVERGENCES: dict[str, type[Divergence]] = {
     "adversarial": Adversarial,
 }
 
-__all__ = ["DIVERGENCES", "MMD", "Adversarial", "Divergence", "Measure", "SinkhornDivergence", "SlicedWasserstein"]
+__all__ = ["DIVERGENCES", "KERNELS", "MMD", "Adversarial", "Divergence", "Measure", "SinkhornDivergence", "SlicedWasserstein"]
