@@ -23,6 +23,7 @@ from sklearn.model_selection import ParameterGrid, train_test_split
 
 from skcvae import CoupledVAE
 from skcvae.likelihoods import GaussianLikelihood
+from skcvae.transport import SemiDual
 
 
 def load() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,6 +79,7 @@ def main() -> None:
         likelihood=GaussianLikelihood("learned_per_feature", floor=0.1),
         hidden_layer_sizes=(128, 128),
         max_iter=1000,
+        formulation=SemiDual(polish_rounds=15),
         random_state=0,
         verbose=True,
     )
