@@ -63,7 +63,8 @@ def draw(model: CoupledVAE, X: np.ndarray, classes: np.ndarray, kept: np.ndarray
         axis.axis("off")
     latent = model.transform(X)
     points = axes[2].scatter(*latent[:, :2].T, c=classes, cmap="tab10", vmin=-0.5, vmax=9.5, s=14)
-    axes[2].set(title="posterior means of held-out digits", xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    axes[2].set(title="posterior means of held-out digits", xlabel="$z_1$", ylabel="$z_2$")
+    axes[2].set_aspect("equal", "datalim")
     figure.colorbar(points, ax=axes[2], ticks=range(10), label="digit", shrink=0.8)
     figure.savefig(path, dpi=110)
 
