@@ -35,7 +35,7 @@ SOURCES = ("prior", "aggregate")
 
 
 class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC):
-    """Base of the estimators: a decoder, a likelihood, a prior, and a pool of weighted prior draws for inference."""
+    """Base of the estimators: a decoder, a likelihood, a prior, and an inference that answers for rows of data."""
 
     n_components: int
     likelihood: str | Likelihood
@@ -152,7 +152,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         return posteriors.posterior(self._inference_for(X := self._checked(X)), self._standardised(X))
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
-        """Draws from each row's posterior, by resampling the cached pool of prior draws with its importance weights.
+        """Draws from each row's posterior: weighted draws of the prior, resampled, or fresh draws of the encoder.
 
         Parameters
         ----------
