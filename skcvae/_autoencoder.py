@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from skcvae import _amortise
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae.divergences import DIVERGENCES, Divergence, Measure
-from skcvae.likelihoods import Likelihood
 from skcvae.posteriors import POSTERIORS, AmortisedInference, Coordinates, Encoder, Inference, Point, PosteriorFamily
 from skcvae.priors import Prior, as_prior
 
@@ -104,41 +103,6 @@ class AutoencoderModel(LatentVariableModel):
     _answers: AmortisedInference
     _aggregate: NDArray[np.float64]
     _remedy = "Raise pool_size, lower n_components or choose a richer posterior."
-
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        prior: Any = "gaussian",
-        likelihood: str | Likelihood = "gaussian",
-        network: Any = "mlp",
-        hidden_layer_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        pool_size: int = 4096,
-        batch_size: int = 256,
-        learning_rate_init: float = 1e-3,
-        max_iter: int = 2000,
-        tol: float = 1e-2,
-        n_iter_no_change: int = 10,
-        device: str | torch.device = "auto",
-        random_state: Any = None,
-        verbose: bool = False,
-    ) -> None:
-        self.n_components = n_components
-        self.prior = prior
-        self.likelihood = likelihood
-        self.network = network
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.pool_size = pool_size
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name, as in scikit-learn."""

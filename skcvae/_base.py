@@ -54,6 +54,41 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     #: What a warning of few effective draws advises.
     _remedy: str
 
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        prior: Any = "gaussian",
+        likelihood: str | Likelihood = "gaussian",
+        network: Any = "mlp",
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        pool_size: int = 4096,
+        batch_size: int = 256,
+        learning_rate_init: float = 1e-3,
+        max_iter: int = 2000,
+        tol: float = 1e-2,
+        n_iter_no_change: int = 10,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.n_components = n_components
+        self.prior = prior
+        self.likelihood = likelihood
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.pool_size = pool_size
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Fit the model.
 

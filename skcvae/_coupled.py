@@ -181,27 +181,29 @@ class CoupledVAE(LatentVariableModel):
         random_state: Any = None,
         verbose: bool = False,
     ) -> None:
-        self.n_components = n_components
-        self.prior = prior
-        self.likelihood = likelihood
-        self.network = network
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
+        super().__init__(
+            n_components,
+            prior=prior,
+            likelihood=likelihood,
+            network=network,
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=activation,
+            pool_size=pool_size,
+            batch_size=batch_size,
+            learning_rate_init=learning_rate_init,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            device=device,
+            random_state=random_state,
+            verbose=verbose,
+        )
         self.epsilon = epsilon
         self.varsigma = varsigma
         self.strategy = strategy
         self.formulation = formulation
         self.potential = potential
         self.proposal = proposal
-        self.pool_size = pool_size
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
 
     @classmethod
     def from_infovae(cls, *, alpha: float, lambd: float, **params: Any) -> CoupledVAE:
