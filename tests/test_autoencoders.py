@@ -3,6 +3,7 @@
 import copy
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from test_encoders import needs_zuko
 
-from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
 from skcvae.divergences import DIVERGENCES, MMD
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
@@ -249,6 +250,12 @@ def test_the_user_s_own_pair_is_not_trained_in_place(X):
         VAE(network=pair, posterior="full", **QUICK).fit(X)
     with pytest.raises(ValueError, match="needs the network's encoder, and it is None"):
         VAE(network=(None, pair[1]), **QUICK).fit(X)
+
+
+def test_annealing_rises_linearly_to_all_of_the_weight():
+    setting = SimpleNamespace(annealing=0.5, max_iter=10, kl_weight=4.0)
+    weights = [_amortise._Steps._kl_weight(SimpleNamespace(setting=setting), t) for t in range(10)]
+    np.testing.assert_allclose(weights, [0.8, 1.6, 2.4, 3.2, *6 * [4.0]])
 
 
 def test_annealing_reaches_the_same_weight(X):
