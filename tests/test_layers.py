@@ -10,7 +10,7 @@ ROWS = [
     ["__init__"],
     ["_coupled", "_vae", "_wae", "_infovae"],
     ["_autoencoder"],
-    ["_base", "metrics"],
+    ["_base", "metrics", "datasets"],
     ["_phases", "_amortise"],
     ["_validation", "_training"],
     ["objectives", "posteriors"],
@@ -59,6 +59,12 @@ def test_kernels_know_no_numpy_and_no_classes():
     path = PACKAGE / "_kernels.py"
     assert not any(name.startswith("numpy") for name in imports(path))
     assert not any(isinstance(node, ast.ClassDef) for node in ast.walk(ast.parse(path.read_text())))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "datasets").glob("*.py")), ids=lambda p: p.stem)
+def test_datasets_know_no_torch_and_no_model(path):
+    assert rooms(path) <= {"datasets", "_validation"}
+    assert not any(name.startswith("torch") for name in imports(path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
