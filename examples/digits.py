@@ -17,21 +17,13 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
-from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import ParameterGrid, train_test_split
 
 from skcvae import CoupledVAE
+from skcvae.datasets import digit_images, load_digits
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.transport import SemiDual
-
-
-def load() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Dequantised digits, their classes, and which of the 64 pixels were kept."""
-    images, classes = load_digits(return_X_y=True)
-    kept = images.std(0) > 0
-    noise = np.random.default_rng(0).random(images.shape)
-    return ((images + noise) / 17)[:, kept], classes, kept
 
 
 def best_mixture(X: np.ndarray) -> GaussianMixture:
@@ -42,22 +34,20 @@ def best_mixture(X: np.ndarray) -> GaussianMixture:
     return GaussianMixture(random_state=0, **best).fit(X)
 
 
-def picture(rows: np.ndarray, kept: np.ndarray, n_columns: int) -> np.ndarray:
+def picture(rows: np.ndarray, n_columns: int) -> np.ndarray:
     """Rows of pixels as one large image."""
-    full = np.zeros((len(rows), 64))
-    full[:, kept] = rows
-    tiles = full.reshape(-1, n_columns, 8, 8)
+    tiles = digit_images(rows).reshape(-1, n_columns, 8, 8)
     return np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=0.5).swapaxes(1, 2).reshape(len(tiles) * 9, -1)
 
 
-def draw(model: CoupledVAE, X: np.ndarray, classes: np.ndarray, kept: np.ndarray, path: str) -> None:
+def draw(model: CoupledVAE, X: np.ndarray, classes: np.ndarray, path: str) -> None:
     """Samples, reconstructions and the latent space coloured by digit."""
     figure, axes = plt.subplots(1, 3, figsize=(15, 5.4), layout="constrained")
     shown = {"cmap": "gray_r", "vmin": 0, "vmax": 1}
-    axes[0].imshow(picture(model.sample(100, noise="mean", random_state=0), kept, 10), **shown)
+    axes[0].imshow(picture(model.sample(100, noise="mean", random_state=0), 10), **shown)
     axes[0].set_title("samples (decoder means)")
     pairs = np.stack([X[:50], model.reconstruct(X[:50])], 1).reshape(-1, X.shape[1])
-    axes[1].imshow(picture(pairs, kept, 10), **shown)
+    axes[1].imshow(picture(pairs, 10), **shown)
     axes[1].set_title("held-out digits, each beside its reconstruction")
     for axis in axes[:2]:
         axis.axis("off")
@@ -73,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="digits.png", help="where the picture goes")
     path = parser.parse_args().output
-    X, classes, kept = load()
+    X, classes = load_digits()
     X_train, X_test, _, y_test = train_test_split(X, classes, test_size=0.25, random_state=0)
     model = CoupledVAE(
         n_components=2,
@@ -96,7 +86,7 @@ def main() -> None:
     print(f"marginal error of the coupling: {model.coupling_.marginal_error:.1e}")
     print(f"median effective sample size:   {size:.0f} of {model.coupling_.n_draws} draws")
     print(f"time to fit: {seconds:.0f} s, {model.n_iter_} steps")
-    draw(model, X_test, y_test, kept, path)
+    draw(model, X_test, y_test, path)
     print(f"picture: {path}")
 
 

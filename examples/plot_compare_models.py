@@ -9,11 +9,11 @@ therefore compares them fairly, also with models that have a closed density. Her
 import warnings
 
 import matplotlib.pyplot as plt
-import numpy as np
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import cross_val_score
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae.datasets import make_pinwheel
 from skcvae.transport import SemiDual
 
 warnings.simplefilter("ignore")
@@ -21,12 +21,7 @@ warnings.simplefilter("ignore")
 # %%
 # The data: 600 points.
 
-rng = np.random.default_rng(0)
-arm = rng.integers(5, size=600)
-radius, across = 1 + 0.3 * rng.normal(size=600), 0.1 * rng.normal(size=600)
-angle = 2 * np.pi * arm / 5 + 0.25 * np.exp(radius)
-turned = np.exp(1j * angle) * (radius + 1j * across)
-X = np.column_stack([turned.real, turned.imag])
+X, _ = make_pinwheel(600, random_state=0)
 
 # %%
 # The models. The coupled one gets a short schedule of polishing, so that this page builds in a minute. A WAE's penalty is on
