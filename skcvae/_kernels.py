@@ -14,6 +14,10 @@ from torch import Tensor
 
 #: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
 PAIRS_PER_CHUNK = 2**22
+#: Pairs of held products that a sum works on at once: 1 MiB in float32, which stays in a cache.
+PAIRS_PER_SUM = 2**18
+#: From this width of the keys on the product costs more than the exponentials, and the fused operation's second one is not paid.
+WIDE = 64
 #: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow products and sums down.
 SMALLEST_LOGIT = -80.0
 #: Weights above exp(40) say "starved", and their squares would overflow float32.
@@ -51,8 +55,12 @@ def attend_chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> t
 def _attend_block(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     scores = torch.addmm(bias, query, key.T)  # (chunk, n)
     log_sum = torch.logsumexp(scores, dim=1)
-    shifted = scores.sub_(log_sum[:, None])
-    return log_sum, shifted.clamp_(min=SMALLEST_LOGIT).exp_() @ value
+    return log_sum, _weighed(scores, log_sum, value)
+
+
+def _weighed(scores: Tensor, log_sum: Tensor, value: Tensor) -> Tensor:
+    """Averages of the values under the softmax of the scores, which are overwritten."""
+    return scores.sub_(log_sum[:, None]).clamp_(min=SMALLEST_LOGIT).exp_() @ value
 
 
 def attend_fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +98,34 @@ def fused_is_available(device_type: str, dtype: torch.dtype) -> bool:
 
 def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     """Only the log-sum-exp of `attend`, of shape (m,)."""
-    return attend(query, key, key, bias)[0]
+    if key.shape[1] < WIDE:
+        return attend(query, key, key, bias)[0]
+    return torch.cat([torch.logsumexp(scores, 1) for scores in score_blocks(query, key, bias)])
+
+
+def row_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    r"""Log-sum-exp over the columns of held products, :math:`\log \sum_i e^{s_{ji}/\epsilon + b_i}`, (m, n) and (n,) to (m,)."""
+    blocks = products.split(sum_length(products))
+    return torch.cat([torch.logsumexp(torch.add(bias, rows, alpha=1 / epsilon), 1) for rows in blocks])
+
+
+def column_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    r"""Log-sum-exp over the rows of held products, :math:`\log \sum_j e^{s_{ji}/\epsilon + b_j}`, (m, n) and (m,) to (n,)."""
+    length = sum_length(products)
+    blocks = zip(products.split(length), bias[:, None].split(length), strict=True)
+    sums = (torch.logsumexp(torch.add(b, rows, alpha=1 / epsilon), 0) for rows, b in blocks)
+    return functools.reduce(torch.logaddexp, sums)
+
+
+def row_averages(products: Tensor, bias: Tensor, value: Tensor, epsilon: float) -> Tensor:
+    """Averages of the values (n, r) under the softmax of each row of held products (m, n), (m, r)."""
+    blocks = (torch.add(bias, rows, alpha=1 / epsilon) for rows in products.split(chunk_length(len(value))))
+    return torch.cat([_weighed(scores, torch.logsumexp(scores, 1), value) for scores in blocks])
+
+
+def sum_length(products: Tensor) -> int:
+    """Rows of a block of held products that keep it within `PAIRS_PER_SUM`."""
+    return max(1, PAIRS_PER_SUM // products.shape[1])
 
 
 def score_blocks(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:

@@ -49,6 +49,24 @@ def test_log_sum_reaches_far_below_the_smallest_number():
     assert _kernels.log_sum_scores(query, key, torch.zeros(2)).item() == pytest.approx(-3000.0)
 
 
+@pytest.mark.parametrize("width", [3, _kernels.WIDE])
+def test_log_sums_are_the_same_with_and_without_the_fused_operation(width):
+    query, key, _, bias = arguments = problem(40, 30, width, 2, 0.3, torch.float64)
+    torch.testing.assert_close(_kernels.log_sum_scores(query, key, bias), reference(*arguments)[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("pairs", [1, 100, 2**18])
+def test_sums_of_held_products_are_the_formula(monkeypatch, pairs):
+    monkeypatch.setattr(_kernels, "PAIRS_PER_SUM", pairs)
+    query, key, value, bias = problem(40, 30, 3, 2, 1.0, torch.float64)
+    products, down, epsilon = query @ key.T, torch.linspace(-900, 900, 30, dtype=torch.float64), 0.3
+    log_sum, average = reference(query / epsilon, key, value, bias)
+    torch.testing.assert_close(_kernels.row_log_sums(products, bias, epsilon), log_sum, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(_kernels.row_averages(products, bias, value, epsilon), average, rtol=1e-12, atol=1e-12)
+    expected = reference(key / epsilon, query, query, down)[0]
+    torch.testing.assert_close(_kernels.column_log_sums(products, down, epsilon), expected, rtol=1e-12, atol=1e-12)
+
+
 def test_marginal_error_is_chi_square():
     density = torch.tensor([0.5, 1.5, 1.2, 0.8], dtype=torch.float64)
     other = torch.tensor([0.6, 1.4, 0.9, 1.1], dtype=torch.float64)

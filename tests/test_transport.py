@@ -17,6 +17,7 @@ from skcvae.transport import (
     fresh_marginal_error,
     plan,
     sinkhorn_step,
+    with_products,
 )
 
 EPSILON = 0.7
@@ -50,6 +51,20 @@ def test_c_transform_and_value_are_the_formula(small):
     state = evaluate(source, target, f, EPSILON)
     torch.testing.assert_close(state.dual_value, value(source, target, f), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(g, state.prior_potential)
+
+
+def test_held_products_change_no_number(small, monkeypatch):
+    source, target = small
+    f = torch.linspace(-1, 1, 12, dtype=torch.float64)
+    assert with_products(source, target) is target  # too narrow
+    streamed = evaluate(source, target, f, EPSILON)
+    monkeypatch.setattr("skcvae.transport._problem.HELD_WIDTH", 4)
+    assert with_products(source, target).products.shape == (9, 12)
+    held = evaluate(source, target, f, EPSILON)
+    for name in ("prior_potential", "barycentre", "log_mass", "dual_value"):
+        torch.testing.assert_close(getattr(held, name), getattr(streamed, name), rtol=1e-12, atol=1e-12)
+    monkeypatch.setattr("skcvae.transport._problem.HELD_PAIRS", 9 * 12 - 1)
+    assert with_products(source, target) is target  # too many
 
 
 def test_plan_columns_sum_to_the_prior_at_any_potential(small):

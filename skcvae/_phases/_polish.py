@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skcvae import _training, objectives
 from skcvae._phases._problem import Layout, Problem
-from skcvae.transport import Target, evaluate, prior_side
+from skcvae.transport import Target, evaluate, prior_side, with_products
 
 #: Draws of a polishing round, at most, and those of them on which the potential is solved.
 POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 12
@@ -154,7 +154,7 @@ def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> FrozenPlan:
     setting, width = problem.setting, problem.source.statistics.shape[1]
     draws = problem.draws(min(POLISH_DRAWS, setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
     output = problem.predicted(draws.z)
-    some = problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS))
+    some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
     solver = problem.exact(problem.solver.tol, POLISH_ITERATIONS)
     state = solver.anneal(problem.source, some, _halvings(hot, setting.epsilon), _better_start(problem, some, potential, hot))
     side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)

@@ -35,6 +35,7 @@ from skcvae.transport._problem import (
     primal_columns,
     prior_side,
     sinkhorn_step,
+    with_products,
 )
 from skcvae.transport._semidual import GradientAscent, SemiDual, Sinkhorn
 from skcvae.transport._solver import Potentials, Solver, VectorSolver
@@ -68,4 +69,5 @@ __all__ = [
     "prior_side",
     "sinkhorn_step",
     "two_potentials",
+    "with_products",
 ]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skcvae.networks import MLP
-from skcvae.transport._problem import Solution, Source, State, Target, c_transform, evaluate, log_mass
+from skcvae.transport._problem import Solution, Source, State, Target, columns, evaluate, log_mass, with_products
 from skcvae.transport._solver import Potentials, Solver
 
 #: Exponents of the dual's plan are cut here: beyond, its gradient says no more than "far too large".
@@ -244,12 +244,13 @@ class _RunningDual(_Gradient):
 
 def two_potentials(source: Source, target: Target, u: Tensor, v: Tensor, epsilon: float) -> State:
     """The state of two free potentials: neither marginal is exact, and log w is the log of the columns' mass over their weight."""
-    hard, barycentre = c_transform(source, target, u, epsilon)
+    target = with_products(source, target)
+    hard, average = columns(source, target, u, epsilon)
     log_density = (v - hard) / epsilon
     rho, weights = target.softness, target.log_weights.exp()
     gain = v if rho == 0 else -_varsigma(rho, epsilon) * torch.expm1(-v / _varsigma(rho, epsilon)) if rho < 1 else 0 * v
     value = u.mean() + (weights * gain).sum() - epsilon * (weights * log_density.expm1()).sum()
-    return State(u, v, barycentre, log_mass(source, target, u, v, epsilon), log_density, value, rho)
+    return State(u, v, average, log_mass(source, target, u, v, epsilon), log_density, value, rho)
 
 
 def _varsigma(softness: float, epsilon: float) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +13,10 @@ import torch
 from torch import Tensor
 
 from skcvae import _kernels
+
+#: Products of statistics and natural parameters are held between iterations where there are at most this many (256 MiB in
+#: float32) and each sums over this many features: with fewer, forming one again costs less than reading it.
+HELD_PAIRS, HELD_WIDTH = 2**26, 32
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Target:
     log_weights : Tensor of shape (m,), log b
     points : Tensor of shape (m, k) or None, inputs of a potential that is a network
     softness : float in [0, 1], :math:`\epsilon/(\epsilon + \varsigma)`: 0 holds the plan to the weights b, 1 leaves it free
+    products : Tensor of shape (m, n) or None, :math:`\eta_j \cdot t_i` with one source; see `with_products`
     """
 
     natural: Tensor
@@ -51,6 +59,15 @@ class Target:
     log_weights: Tensor
     points: Tensor | None = None
     softness: float = 0.0
+    products: Tensor | None = None
+
+
+def with_products(source: Source, target: Target) -> Target:
+    """The target with its products with this source, where they are worth holding while potentials and temperature change."""
+    m, width = target.natural.shape
+    if target.products is not None or width < HELD_WIDTH or m * len(source.carrier) > HELD_PAIRS:
+        return target
+    return dataclasses.replace(target, products=target.natural @ source.statistics.T)
 
 
 @dataclass(frozen=True)
@@ -61,7 +78,8 @@ class State:
     ----------
     potential : Tensor of shape (n,), f, in cost units
     prior_potential : Tensor of shape (m,), g, in cost units
-    barycentre : Tensor of shape (m, p), the average of t under each column of the plan
+    average : function that gives `barycentre`
+    barycentre : Tensor of shape (m, p), the average of t under each column of the plan, computed when it is asked for
     log_mass : Tensor of shape (n,), log of n times the plan's marginal at each datum; 0 at the solution
     log_density : Tensor of shape (m,), log w, the plan's mass in each column over the weight b; 0 where softness is 0
     dual_value : Tensor, scalar, the value of the dual, in cost units
@@ -70,11 +88,15 @@ class State:
 
     potential: Tensor
     prior_potential: Tensor
-    barycentre: Tensor
+    average: Callable[[], Tensor]
     log_mass: Tensor
     log_density: Tensor
     dual_value: Tensor
     softness: float = 0.0
+
+    @cached_property
+    def barycentre(self) -> Tensor:
+        return self.average()
 
     @cached_property
     def marginal_error(self) -> float:
@@ -154,9 +176,13 @@ class PriorSide:
 
     prior_potential: Tensor
     c_transform: Tensor
-    barycentre: Tensor
+    average: Callable[[], Tensor]
     log_density: Tensor
     dual_value: Tensor
+
+    @cached_property
+    def barycentre(self) -> Tensor:
+        return self.average()
 
 
 def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float) -> PriorSide:
@@ -167,19 +193,20 @@ def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float
 
     with :math:`g^0` the c-transform and :math:`\rho` the softness; J tends to :math:`\frac1n \sum f + \sum b g` as it falls to 0.
     """
-    hard, barycentre = c_transform(source, target, potential, epsilon)
+    hard, average = columns(source, target, potential, epsilon)
     rho = target.softness
     log_density, g = -rho * hard / epsilon, (1 - rho) * hard
     gain = g if rho == 0 else -epsilon / rho * log_density.expm1()
-    return PriorSide(g, hard, barycentre, log_density, potential.mean() + (target.log_weights.exp() * gain).sum())
+    return PriorSide(g, hard, average, log_density, potential.mean() + (target.log_weights.exp() * gain).sum())
 
 
 def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float) -> State:
     """Both passes of the semi-dual at a potential: columns (g, barycentres), then rows (the data marginal)."""
+    target = with_products(source, target)
     side = prior_side(source, target, potential, epsilon)
     g = side.prior_potential
     masses = log_mass(source, target, potential, g, epsilon)
-    return State(potential, g, side.barycentre, masses, side.log_density, side.dual_value, target.softness)
+    return State(potential, g, side.average, masses, side.log_density, side.dual_value, target.softness)
 
 
 def c_transform(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -187,15 +214,27 @@ def c_transform(source: Source, target: Target, potential: Tensor, epsilon: floa
 
     .. math:: g^0_j = -\epsilon \log \frac1n \sum_i e^{(f_i - C_{ij})/\epsilon}, \qquad O_j = \sum_i P_{ij} t_i
     """
-    bias = (potential - source.carrier) / epsilon
-    log_sum, barycentre = _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)
-    return target.normaliser - epsilon * (log_sum - math.log(len(bias))), barycentre
+    hard, average = columns(source, target, potential, epsilon)
+    return hard, average()
+
+
+def columns(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Callable[[], Tensor]]:
+    """`c_transform` with the barycentres as a function, which costs nothing before it is called where products are held."""
+    bias, shift = (potential - source.carrier) / epsilon, target.normaliser + epsilon * math.log(len(potential))
+    if target.products is None:
+        log_sum, barycentre = _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)
+        return shift - epsilon * log_sum, lambda: barycentre
+    log_sum = _kernels.row_log_sums(target.products, bias, epsilon)
+    return shift - epsilon * log_sum, functools.partial(_kernels.row_averages, target.products, bias, source.statistics, epsilon)
 
 
 def log_mass(source: Source, target: Target, potential: Tensor, prior_potential: Tensor, epsilon: float) -> Tensor:
     r"""Log of n times the plan's data marginal, :math:`\log \sum_j b_j e^{(f_i + g_j - C_{ij})/\epsilon}`, of shape (n,)."""
     bias = target.log_weights + (prior_potential - target.normaliser) / epsilon
-    log_sum = _kernels.log_sum_scores(source.statistics, target.natural / epsilon, bias)
+    if target.products is None:
+        log_sum = _kernels.log_sum_scores(source.statistics, target.natural / epsilon, bias)
+    else:
+        log_sum = _kernels.column_log_sums(target.products, bias, epsilon)
     return log_sum + (potential - source.carrier) / epsilon
 
 

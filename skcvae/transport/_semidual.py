@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from skcvae import _pot
-from skcvae.transport._problem import Solution, Source, State, Target, evaluate, sinkhorn_step
+from skcvae.transport._problem import Solution, Source, State, Target, evaluate, sinkhorn_step, with_products
 from skcvae.transport._solver import VectorSolver, with_zeros
 
 #: Past iterates that the accelerated fixed point mixes.
@@ -42,6 +42,7 @@ class SemiDual(VectorSolver):
         return sinkhorn_step(state, epsilon)
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
+        target = with_products(source, target)
         state = evaluate(source, target, potential, epsilon)
         for iteration in range(1, self.batch_max_iter):
             if state.marginal_error <= self.batch_tol:
@@ -51,6 +52,7 @@ class SemiDual(VectorSolver):
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `tol`."""
+        target = with_products(source, target)
         iteration = _Accelerated(lambda f: evaluate(source, target, f, epsilon), epsilon)
         state, n_iter = iteration.run(with_zeros(source, potential), self.tol, self.max_iter)
         return Solution(state, n_iter, state.marginal_error <= self.tol, source)
@@ -87,6 +89,7 @@ class GradientAscent(SemiDual):
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """The same steps on a fixed set of draws until `tol`, at most `max_iter`."""
+        target = with_products(source, target)
         state = evaluate(source, target, with_zeros(source, potential), epsilon)
         for iteration in range(1, self.max_iter):
             if state.marginal_error <= self.tol:
