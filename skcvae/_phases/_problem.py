@@ -15,7 +15,7 @@ from skcvae.priors import CategoricalPrior, Prior
 from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver
 
 #: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
-DRAWS_PER_BLOCK = 8192
+DRAWS_PER_BLOCK = 512
 
 
 @dataclass(frozen=True)
