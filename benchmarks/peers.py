@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
 import io
 import logging
 import tempfile
@@ -37,27 +36,32 @@ from skcvae.networks import MLP
 
 SCALE, BATCH, N_SAMPLES = 0.1, 256, 20000
 WIDTHS = (256, 256, 256)
-SHARED: dict[str, Any] = {"input_dim": (2,), "latent_dim": 2}
-MODELS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Any]] = {
-    "VAE": (VAE, PythaeVAE, VAEConfig(**SHARED)),
-    "WAE": (
-        lambda **kw: WAE(penalty=1.0, **kw),
-        WAE_MMD,
-        WAE_MMD_Config(reg_weight=1.0, reconstruction_loss_scale=0.5, **SHARED),
-    ),
-    "InfoVAE": (lambda **kw: InfoVAE(alpha=0.0, lambd=2.0, **kw), INFOVAE_MMD, INFOVAE_MMD_Config(alpha=0.0, lbd=2.0, **SHARED)),
+OURS: dict[str, Callable[..., Any]] = {
+    "VAE": VAE,
+    "WAE": lambda **kw: WAE(penalty=1.0, **kw),
+    "InfoVAE": lambda **kw: InfoVAE(alpha=0.0, lambd=2.0, **kw),
 }
+
+
+def pythae_model(name: str, penalty: float, **networks: nn.Module) -> Any:
+    """A model of pythae's with our networks."""
+    shared: dict[str, Any] = {"input_dim": (2,), "latent_dim": 2}
+    if name == "VAE":
+        return PythaeVAE(VAEConfig(**shared), **networks)
+    if name == "WAE":
+        return WAE_MMD(WAE_MMD_Config(reg_weight=penalty, reconstruction_loss_scale=0.5, **shared), **networks)
+    return INFOVAE_MMD(INFOVAE_MMD_Config(alpha=0.0, lbd=2.0, **shared), **networks)
 
 
 class Encoder(BaseEncoder):
     """Our network in pythae's words; data come divided by the noise's scale."""
 
-    def __init__(self, network: nn.Module, is_point: bool) -> None:
+    def __init__(self, network: nn.Module, is_point: bool, scale: float) -> None:
         super().__init__()
-        self.network, self.is_point = network, is_point
+        self.network, self.is_point, self.scale = network, is_point, scale
 
     def forward(self, x: torch.Tensor) -> ModelOutput:
-        output = self.network(x * SCALE)
+        output = self.network(x * self.scale)
         if self.is_point:
             return ModelOutput(embedding=output)
         mean, log_variance = output.chunk(2, dim=1)
@@ -67,37 +71,39 @@ class Encoder(BaseEncoder):
 class Decoder(BaseDecoder):
     """Our network in pythae's words; reconstructions go divided by the noise's scale."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, scale: float) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.scale = network, scale
 
     def forward(self, z: torch.Tensor) -> ModelOutput:
-        return ModelOutput(reconstruction=self.network(z) / SCALE)
+        return ModelOutput(reconstruction=self.network(z) / self.scale)
 
 
-def networks(n_outputs: int, seed: int) -> tuple[nn.Module, nn.Module]:
+def networks(n_outputs: int, seed: int, batch_norm: bool = False) -> tuple[nn.Module, nn.Module]:
     """An encoder's and a decoder's network."""
-    generator = torch.Generator().manual_seed(seed)
-    return MLP(WIDTHS).encoder(2, n_outputs, generator), MLP(WIDTHS).decoder(2, 2, generator)
+    generator, architecture = torch.Generator().manual_seed(seed), MLP(WIDTHS, batch_norm=batch_norm)
+    return architecture.encoder(2, n_outputs, generator), architecture.decoder(2, 2, generator)
 
 
 def ours(name: str, X: np.ndarray, n_steps: int, seed: int) -> tuple[float, np.ndarray]:
     """Seconds a step and samples."""
     pair = networks(2 if name == "WAE" else 4, seed)
     schedule = {"max_iter": n_steps, "n_iter_no_change": n_steps, "batch_size": BATCH}
-    model = MODELS[name][0](network=pair, likelihood=GaussianLikelihood(SCALE), random_state=seed, **schedule)
+    model = OURS[name](network=pair, likelihood=GaussianLikelihood(SCALE), random_state=seed, **schedule)
     begin = time.perf_counter()
     model.fit(X)
     seconds = time.perf_counter() - begin
     return seconds / n_steps, model.sample(N_SAMPLES, random_state=seed)
 
 
-def theirs(name: str, X: np.ndarray, n_steps: int, seed: int) -> tuple[float, np.ndarray]:
+def theirs(
+    name: str, X: np.ndarray, n_steps: int, seed: int, scale: float = SCALE, penalty: float = 1.0, batch_norm: bool = False
+) -> tuple[float, np.ndarray]:
     """Seconds a step and samples."""
     torch.manual_seed(seed)
-    encoder, decoder = networks(2 if name == "WAE" else 4, seed)
-    model = MODELS[name][1](copy.deepcopy(MODELS[name][2]), encoder=Encoder(encoder, name == "WAE"), decoder=Decoder(decoder))
-    data = torch.as_tensor(X / SCALE, dtype=torch.float32)
+    encoder, decoder = networks(2 if name == "WAE" else 4, seed, batch_norm)
+    model = pythae_model(name, penalty, encoder=Encoder(encoder, name == "WAE", scale), decoder=Decoder(decoder, scale))
+    data = torch.as_tensor(X / scale, dtype=torch.float32)
     n_epochs = n_steps * BATCH // len(X)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         config = BaseTrainerConfig(
@@ -115,7 +121,7 @@ def theirs(name: str, X: np.ndarray, n_steps: int, seed: int) -> tuple[float, np
         begin = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begin
-    return seconds / n_steps, drawn(name, trainer.model, data, seed)
+    return seconds / n_steps, drawn(name, trainer.model, data, seed, scale)
 
 
 def dataset(data: torch.Tensor) -> Any:
@@ -126,14 +132,14 @@ def dataset(data: torch.Tensor) -> Any:
 
 
 @torch.no_grad()
-def drawn(name: str, model: Any, data: torch.Tensor, seed: int) -> np.ndarray:
+def drawn(name: str, model: Any, data: torch.Tensor, seed: int, unit: float) -> np.ndarray:
     """Samples with matched noise, or the residual's."""
     rng = np.random.default_rng(seed)
     model = model.eval()
     z = torch.as_tensor(rng.normal(size=(N_SAMPLES, 2)), dtype=torch.float32)
-    mean = model.decoder(z).reconstruction.numpy() * SCALE
+    mean = model.decoder(z).reconstruction.numpy() * unit
     residual = model.decoder(model.encoder(data).embedding).reconstruction - data
-    scale = SCALE * (float(residual.square().mean().sqrt()) if name == "WAE" else 1.0)
+    scale = unit * (float(residual.square().mean().sqrt()) if name == "WAE" else 1.0)
     return mean + scale * rng.normal(size=mean.shape)
 
 
@@ -144,7 +150,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)
     print("| model | by | within 4 std, % | modes | std | ms a step | ratio |\n|" + "---|" * 7)
-    for name in MODELS:
+    for name in OURS:
         runs = [
             [train(name, make_grid(0.05, s, 256), arguments.steps, s) for train in (ours, theirs)] for s in range(arguments.repeats)
         ]

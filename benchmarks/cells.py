@@ -1,0 +1,72 @@
+"""Cells of a benchmark that are computed once: a killed run goes on at the next one that is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Cells:
+    """Rows of numbers in results/NAME.jsonl, a line each, and fitted models in results/models/, which git does not keep.
+
+    A key is a few words and numbers; what it stands for is the protocol's: where that changes, remove the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name, self.path = name, RESULTS / f"{name}.jsonl"
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def row(self, compute: Callable[[], dict[str, Any]], **key: Any) -> dict[str, Any]:
+        """The row of this key, computed and appended unless it is there."""
+        for row in self.rows:
+            if all(row.get(name) == value for name, value in key.items()):
+                return row
+        row = json.loads(json.dumps({**key, **compute()}, default=float))
+        self.rows.append(row)
+        with _made(self.path).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(" ".join(f"{name}={shown(value)}" for name, value in row.items()), flush=True)
+        return row
+
+    def model(self, fit: Callable[[], Any], **key: Any) -> tuple[Any, float]:
+        """The fitted model of this key and the seconds that its fit took."""
+        path = RESULTS / "models" / self.name / ("-".join(str(value) for value in key.values()).replace(" ", "_") + ".pkl")
+        if path.exists():
+            return pickle.loads(path.read_bytes())  # type: ignore[no-any-return]
+        begin = time.perf_counter()
+        fitted = fit(), time.perf_counter() - begin
+        part = _made(path).with_suffix(f".{os.getpid()}")
+        part.write_bytes(pickle.dumps(fitted))
+        part.replace(path)
+        return fitted
+
+
+def _made(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def shown(value: Any) -> str:
+    """A number with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def spread(values: list[float], digits: str = ".1f") -> str:
+    """Mean and standard deviation over seeds."""
+    mean = f"{np.mean(values):{digits}}"
+    return mean if len(values) < 2 else f"{mean} ± {np.std(values, ddof=1):{digits}}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Rows as Markdown."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows])

@@ -1,0 +1,175 @@
+"""MNIST digits, as in the paper: 2560 images to fit, the rest held out, binarised at 0.5, convolutions, Bernoulli, k = 2 and 8.
+
+Protocol:
+
+- The split is the same for all: of the images in a random order (seed 0) the first 2560 are fitted, the next 2440 held out.
+- Networks of all models: `Conv(channels=(16, 32))`, `max_iter=2000` steps of 256. CoupledVAE polishes for at most `ROUNDS` rounds.
+- The model's one hyperparameter (epsilon, beta, penalty, lambda) is chosen once for each model and k, at seed 0, from `GRID`: the
+  highest `score` of the last 512 of the fitted images, of a fit on the first 2048.
+- Then three fits (seeds 0, 1, 2) on all 2560, and of each: `score` of `N_SCORED` held-out images in nats; 2440 binary samples
+  (`noise="matched"`) against the 2440 held-out ones: accuracy of a classifier (0.5 is perfect), precision and recall, density and
+  coverage (pixels, 5 neighbours), and the share of samples whose nearest image is a fitted one (expected without memorisation:
+  0.512). The floor is the first 2440 fitted images in the place of samples.
+- Holes: squared MMD (times 1e3) between 2440 draws of the prior and of the aggregate posterior, one for each fitted or each
+  held-out row, with the 95 per cent quantile of its permutations; samples from the aggregate posterior (`source="aggregate"`)
+  against held-out images by the same classifier.
+- `VAE + mixture` is the fitted VAE with a mixture of Gaussians on its latent means as prior, of 5 to 40 components by BIC.
+
+A killed run goes on at the next cell. Several processes may each take some models.
+
+Run: python benchmarks/mnist.py [--data PATH] [--models ...] [--components 2 8] [--seeds 0 1 2] [--table]
+PATH is an .npz with `images` (n, 28, 28) of at least 5000 digits in 0..255; without it they are fetched and kept by scikit-learn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from typing import Any
+
+import numpy as np
+from cells import Cells, spread, table
+from zoo import MODELS, build, two_stage
+
+from skcvae import metrics
+from skcvae.datasets import fetch_mnist
+from skcvae.networks import Conv
+from skcvae.transport import SemiDual
+
+N_FIT, N_HELD_OUT, N_CHOSEN_ON, N_SCORED, ROUNDS = 2560, 2440, 512, 1000, 6
+EXPECTED = N_FIT / (N_FIT + N_HELD_OUT)
+GRID = {
+    "CoupledVAE": (1.0, 2.0, 4.0),
+    "VAE": (0.5, 1.0, 2.0),
+    "VAE-NF": (0.5, 1.0, 2.0),
+    "WAE": (10.0, 100.0, 1000.0),
+    "InfoVAE": (2.0, 100.0, 1000.0),
+}
+MIXTURE = "VAE + mixture"
+COLUMNS = {
+    "nats": (1, ".1f"),
+    "classifier": (1, ".3f"),
+    "precision": (1, ".2f"),
+    "recall": (1, ".2f"),
+    "density": (1, ".2f"),
+    "coverage": (1, ".2f"),
+    "memorised": (1, ".3f"),
+    "mmd_fitted": (1e3, ".2f"),
+    "mmd_held_out": (1e3, ".2f"),
+    "null95": (1e3, ".2f"),
+    "classifier_aggregate": (1, ".3f"),
+}
+
+
+def images(path: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Binary images to fit and held out, (2560, 784) and (2440, 784)."""
+    if path is None:
+        X, _ = fetch_mnist(N_FIT + N_HELD_OUT, threshold=0.5, random_state=0)
+    else:
+        pixels = np.load(path)["images"]
+        order = np.random.default_rng(0).permutation(len(pixels))[: N_FIT + N_HELD_OUT]
+        X = (pixels[order].reshape(-1, 784) >= 127.5).astype(np.float32)
+    return X[:N_FIT], X[N_FIT:]
+
+
+def fitted(name: str, k: int, value: float, seed: int, X: np.ndarray) -> Any:
+    """A model of this name."""
+    params: dict[str, Any] = {"likelihood": "bernoulli", "network": Conv(channels=(16, 32)), "random_state": seed}
+    if name == "CoupledVAE":
+        params["formulation"] = SemiDual(polish_rounds=ROUNDS)
+    return build(name, k, value, **params).fit(X)
+
+
+def chosen(cells: Cells, name: str, k: int, X: np.ndarray) -> float:
+    """The value with the highest score of the last of the fitted images."""
+    first, last = X[:-N_CHOSEN_ON], X[-N_CHOSEN_ON:]
+
+    def compute(value: float) -> dict[str, Any]:
+        model, seconds = cells.model(lambda: fitted(name, k, value, 0, first), kind="choice", model=name, k=k, value=value)
+        return {"nats": model.score(last), "s": seconds}
+
+    scores = {v: cells.row(lambda v=v: compute(v), kind="choice", model=name, k=k, value=v)["nats"] for v in GRID[name]}
+    return max(scores, key=scores.__getitem__)
+
+
+def quality(samples: np.ndarray, first: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+    """Data-space measures of samples against held-out images."""
+    near, dense = metrics.precision_recall(held_out, samples), metrics.density_coverage(held_out, samples)
+    return {
+        "classifier": metrics.classifier_two_sample(held_out, samples, random_state=0),
+        "precision": near.precision,
+        "recall": near.recall,
+        "density": dense.density,
+        "coverage": dense.coverage,
+        "memorised": metrics.memorisation(samples, first, held_out, random_state=0).share,
+    }
+
+
+def holes(model: Any, first: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+    """How far the aggregate posterior is from the prior, and what its samples are worth."""
+    prior = model.prior_.sample(N_HELD_OUT, np.random.default_rng(1))
+    tests = [metrics.mmd_test(prior, model.sample_posterior(X, random_state=2)[:, 0], random_state=3) for X in (first, held_out)]
+    aggregate = model.sample(N_HELD_OUT, source="aggregate", random_state=4)
+    return {
+        "mmd_fitted": tests[0].value,
+        "mmd_held_out": tests[1].value,
+        "null95": tests[1].null_quantile95,
+        "classifier_aggregate": metrics.classifier_two_sample(held_out, aggregate, random_state=0),
+    }
+
+
+def measured(model: Any, seconds: float, first: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
+    """One row of the table."""
+    samples = model.sample(N_HELD_OUT, random_state=0)
+    row = {"nats": model.score(held_out[:N_SCORED]), "nats_fitted": model.score(first[:N_SCORED]), "s": seconds}
+    row |= quality(samples, first, held_out) | holes(model, first[:N_HELD_OUT], held_out)
+    if hasattr(model, "coupling_"):
+        row |= {"chi2": model.coupling_.marginal_error, "draws": model.coupling_.n_draws}
+    return row
+
+
+def run(cells: Cells, name: str, k: int, seed: int, first: np.ndarray, held_out: np.ndarray) -> None:
+    """One fit and its rows; a VAE has two."""
+    value = chosen(cells, name, k, first)
+    key = {"kind": "test", "model": name, "k": k, "value": value, "seed": seed}
+    model, seconds = cells.model(lambda: fitted(name, k, value, seed, first), **key)
+    cells.row(lambda: measured(model, seconds, first, held_out), **key)
+    if name == "VAE":
+        cells.row(lambda: measured(two_stage(model, first), seconds, first, held_out), **{**key, "model": MIXTURE})
+
+
+def printed(cells: Cells, k: int) -> str:
+    """The table of one k."""
+    floor = [[row.get(name, float("nan")) for name in COLUMNS] for row in cells.rows if row["kind"] == "floor"]
+    lines = [["real", "-", *(f"{v:{style}}" for v, (_, style) in zip(floor[0], COLUMNS.values(), strict=True))]] if floor else []
+    for name in [*MODELS, MIXTURE]:
+        rows = [row for row in cells.rows if row["kind"] == "test" and (row["model"], row["k"]) == (name, k)]
+        if rows:
+            cell = [spread([factor * row[column] for row in rows], style) for column, (factor, style) in COLUMNS.items()]
+            lines.append([name, f"{rows[0]['value']:g}", *cell, spread([row["s"] for row in rows], ".0f")])
+    return table(["model", "value", *COLUMNS, "s"], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data")
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--components", type=int, nargs="+", default=[2, 8])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table", action="store_true", help="print the tables of what is there, and stop")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    cells = Cells("mnist")
+    if not arguments.table:
+        first, held_out = images(arguments.data)
+        cells.row(lambda: quality(first[:N_HELD_OUT], first, held_out) | {"memorised": EXPECTED}, kind="floor")
+        for seed in arguments.seeds:
+            for k in arguments.components:
+                for name in arguments.models:
+                    run(cells, name, k, seed, first, held_out)
+    for k in arguments.components:
+        print(f"\nk = {k}\n\n{printed(cells, k)}")
+
+
+if __name__ == "__main__":
+    main()
