@@ -38,6 +38,11 @@ class Setting:
     patience: int
     verbose: bool
 
+    @property
+    def rising(self) -> float:
+        """Steps over which the weight of the rows' divergence rises."""
+        return self.annealing * self.max_iter
+
 
 @dataclass
 class Model:
@@ -108,10 +113,10 @@ class _Steps:
         setting = self.setting
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
         self.losses.append(_training.descend(self.optimiser, self._loss(next(self.batch), self._kl_weight(t))))
-        return self.plateau.reached(self.losses[-1])
+        return t >= setting.rising and self.plateau.reached(self.losses[-1])
 
     def _kl_weight(self, t: int) -> float:
-        rising = self.setting.annealing * self.setting.max_iter
+        rising = self.setting.rising
         return self.setting.kl_weight * min(1.0, (t + 1) / rising if rising else 1.0)
 
     def _loss(self, x: Tensor, kl_weight: float) -> Tensor:
