@@ -122,6 +122,20 @@ def test_coordinates_are_without_bounds(prior):
         np.testing.assert_allclose(coordinates.log_prior(y), log_prob)
 
 
+@pytest.mark.parametrize("prior", DENSE.values(), ids=list(DENSE))
+def test_coordinates_are_where_their_points_are(prior):
+    """On another device than the prior's bounds; torch's "meta" is one that every machine has."""
+    coordinates = Coordinates(prior.distribution())
+    z = coordinates.latent(torch.zeros(5, 1, coordinates.width(3), device="meta"))
+    assert z.shape == (5, 1, 3)
+    assert coordinates.of(z).device.type == "meta"
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_coordinates_that_are_latent(name):
+    assert Coordinates(DENSE[name].distribution()).are_latent == (name not in ("uniform", "dirichlet"))
+
+
 def test_mixed_rows_are_even_mixtures():
     """q = (q1 + q2)/2, and one half of the draws from each."""
     first, second = rows_of("gaussian", 1, seed=0), rows_of("full", 1, seed=1)
