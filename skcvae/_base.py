@@ -154,7 +154,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         array of shape (n, d), in the precision of Z
         """
         check_is_fitted(self)
-        return check.in_blocks(check.check_latent(Z, self.n_components), self._decoded_mean)
+        return check.in_blocks(check.check_latent(Z, self.prior_.n_components), self._decoded_mean)
 
     def reconstruct(self, X: ArrayLike) -> NDArray:
         r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
@@ -286,7 +286,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components
+        return self.prior_.n_components
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

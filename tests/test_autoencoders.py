@@ -23,7 +23,7 @@ from skcvae.divergences import DIVERGENCES, MMD
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.posteriors import PlanarFlow
-from skcvae.priors import PRIORS
+from skcvae.priors import PRIORS, GaussianPrior
 
 MODELS = {
     "VAE": VAE(**QUICK),
@@ -285,6 +285,7 @@ def test_training_does_not_stop_before_the_weight_has_risen(X):
         (VAE(prior=lambda n, seed: np.zeros((n, 2))), ValueError, "SamplerPrior has none"),
         (WAE(penalty=-1), ValueError, "penalty must be a finite number of at least 0, got -1"),
         (WAE(divergence="kl"), ValueError, "divergence must be one of 'mmd'"),
+        (WAE(divergence="kl", penalty=0), ValueError, "divergence must be one of 'mmd'"),
         (InfoVAE(alpha=2.0), ValueError, "alpha must be a finite number of at most 1, got 2.0"),
         (InfoVAE(alpha=0.0, lambd=0.5), ValueError, r"alpha \+ lambd must be at least 1, got 0 \+ 0.5"),
         (InfoVAE(lambd=np.inf), ValueError, "lambd must be a finite number, got inf"),
@@ -299,9 +300,41 @@ def test_bad_parameters(X, model, error, message):
     assert not hasattr(model, "module_")
 
 
-def test_nothing_is_lost_when_a_fit_fails(X):
+@pytest.mark.parametrize("change", [{}, {"posterior": "planar"}, {"prior": "uniform"}, {"prior": "dirichlet"}, {"prior": "mixture"}])
+def test_nothing_is_lost_when_a_fit_fails(X, change):
     model = VAE(**QUICK).fit(X)
     before = model.transform(X)
     with pytest.raises(FloatingPointError, match="diverged"):
-        model.set_params(learning_rate_init=1e30).fit(X)
+        model.set_params(learning_rate_init=1e30, **change).fit(X)
     np.testing.assert_array_equal(model.transform(X), before)
+
+
+def test_a_fitted_model_keeps_its_width(X):
+    """A parameter that is set after the fit is one of the next fit."""
+    model = VAE(**QUICK).fit(X)
+    before = model.inverse_transform(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="n_components must be an integer of at least 1, got 0"):
+        model.set_params(n_components=0).fit(X)
+    np.testing.assert_array_equal(model.inverse_transform(np.zeros((3, 2))), before)
+    assert list(model.get_feature_names_out()) == ["vae0", "vae1"]
+
+
+@pytest.mark.parametrize("pool_size", [1, 2])
+@pytest.mark.parametrize("model", [VAE(3), WAE(3)], ids=["VAE", "WAE"])
+def test_pools_smaller_than_the_latent_space(X, model, pool_size):
+    """The row's own draws do what the pool cannot."""
+    score, error = clone(model).set_params(**{**QUICK, "pool_size": pool_size}).fit(X).score_samples(X, return_std=True)
+    plenty = clone(model).set_params(**{**QUICK, "pool_size": 4096}).fit(X).score_samples(X)
+    assert np.abs(score - plenty).mean() < 0.1
+    assert (error > 0).all()
+
+
+def test_a_batch_is_at_most_all_rows(X):
+    large, exact = (WAE(batch_size=size, **QUICK).fit(X) for size in (10**12, len(X)))
+    np.testing.assert_array_equal(large.transform(X), exact.transform(X))
+
+
+def test_a_wide_prior(X):
+    """The same model, whatever the unit of the latent variable."""
+    wide, standard = (VAE(prior=GaussianPrior(2, covariance=size * np.eye(2)), **QUICK).fit(X) for size in (1e8, 1.0))
+    assert wide.score(X) == pytest.approx(standard.score(X), abs=0.2)
