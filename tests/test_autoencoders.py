@@ -19,11 +19,11 @@ from sklearn.preprocessing import MinMaxScaler
 from test_encoders import needs_zuko
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
-from skcvae.divergences import DIVERGENCES, MMD
+from skcvae.divergences import DIVERGENCES, MMD, Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.posteriors import PlanarFlow
-from skcvae.priors import PRIORS, GaussianPrior
+from skcvae.priors import PRIORS, GaussianPrior, UniformPrior
 
 MODELS = {
     "VAE": VAE(**QUICK),
@@ -109,6 +109,43 @@ def test_wae_s_noise_is_the_residual(linear_data):
     residual = linear_data - per_feature.reconstruct(linear_data)
     scale = per_feature.likelihood_.scale.numpy() * per_feature.likelihood_.unit
     np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
+
+
+def test_aggregate_is_the_mean_of_the_posteriors(linear_data):
+    """Also of those with noise, all rows alike."""
+    model = VAE(posterior="gaussian", beta=4.0, **QUICK).fit(linear_data)
+    aggregate = model._sample_aggregate(4000, np.random.default_rng(0))
+    draws = model.sample_posterior(linear_data, 20, random_state=0).reshape(-1, 2)
+    np.testing.assert_allclose(np.cov(aggregate.T), np.cov(draws.T), atol=0.15)
+    assert np.abs(np.cov(aggregate.T) - np.cov(model.transform(linear_data).T)).max() > 0.3
+
+
+def test_divergences_see_standardised_codes():
+    """In whatever unit the prior is, the same loss."""
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    priors = (UniformPrior(2), UniformPrior(2, -50, 50))
+    small, large = (WAE(prior=prior, **{**QUICK, "max_iter": 1}).fit(X).loss_curve_[0] for prior in priors)
+    assert small == pytest.approx(large, abs=1e-3)
+
+
+def test_batches_are_random_parts_of_all_rows():
+    """Every row once an epoch, in another order each."""
+    batches = _amortise._batches(torch.arange(10), 3, torch.Generator().manual_seed(0))
+    epochs = [torch.cat([next(batches) for _ in range(3)]).tolist() for _ in range(2)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) != list(range(9))
+
+
+def test_a_critic_is_trained():
+    """Codes that it tells from the prior's draws cost more than chance, which is 0."""
+    codes, draws = torch.full((64, 2), 3.0), GaussianPrior(2)
+    setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1, verbose=False)
+    rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z)
+    critic = Adversarial((16,)).begin(2, torch.Generator().manual_seed(0))
+    penalty = _amortise._Penalty(SimpleNamespace(prior=draws, rng=rng, decoder=decoder, x=codes), critic, setting)
+    values = [float(penalty(codes).detach()) for _ in range(50)]
+    assert values[0] < 0.5 < 1.0 < values[-1]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +337,9 @@ def test_bad_parameters(X, model, error, message):
     assert not hasattr(model, "module_")
 
 
-@pytest.mark.parametrize("change", [{}, {"posterior": "planar"}, {"prior": "uniform"}, {"prior": "dirichlet"}, {"prior": "mixture"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"posterior": "planar"}, *({"prior": name} for name in ("uniform", "dirichlet", "mixture"))]
+)
 def test_nothing_is_lost_when_a_fit_fails(X, change):
     model = VAE(**QUICK).fit(X)
     before = model.transform(X)
