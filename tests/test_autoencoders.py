@@ -111,6 +111,17 @@ def test_wae_s_noise_is_the_residual(linear_data):
     np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
 
 
+@pytest.mark.parametrize("model", [VAE(likelihood=GaussianLikelihood(1e-3)), WAE(likelihood=GaussianLikelihood(1e-3))], ids=repr)
+def test_precision_of_the_input_does_not_ruin_the_score(model):
+    """Where the noise is small the scores are too large for float32, whatever the input is."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 5)) + 1e-3 * rng.normal(size=(200, 5))
+    model.set_params(**{**QUICK, "max_iter": 300, "hidden_layer_sizes": ()}).fit(X.astype(np.float32))
+    score = model.score_samples(X.astype(np.float32))
+    assert score.dtype == model.transform(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(score, model.score_samples(X.astype(np.float32).astype(np.float64)), rtol=1e-5)
+
+
 def test_aggregate_is_the_mean_of_the_posteriors(linear_data):
     """Also of those with noise, all rows alike."""
     model = VAE(posterior="gaussian", beta=4.0, **QUICK).fit(linear_data)
