@@ -16,8 +16,8 @@ from skcvae.networks import Decoder, seeded
 from skcvae.posteriors import AmortisedInference, Coordinates, Encoder, Laplace, LocalDraws, Mixture, Rows, Scores
 from skcvae.priors import Prior
 
-#: Draws of the linear decoder to which the encoder's linear part is fitted before training.
-STARTING_DRAWS = 4096
+#: Draws of the prior to which the encoder's linear part is fitted before training, and whose moments Laplace approximations use.
+PRIOR_DRAWS = 4096
 #: Standard deviation that the encoder starts with, at least.
 SMALLEST_START = 1e-3
 #: Rows that pass through the networks at once after training.
@@ -37,6 +37,11 @@ class Setting:
     tol: float
     patience: int
     verbose: bool
+
+    @property
+    def rising(self) -> float:
+        """Steps over which the weight of the rows' divergence rises."""
+        return self.annealing * self.max_iter
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Model:
 @torch.no_grad()
 def start(model: Model, temperature: float) -> None:
     """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
-    z = torch.as_tensor(model.prior.quasi_sample(STARTING_DRAWS, model.rng)).to(model.x)
+    z = torch.as_tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng)).to(model.x)
     weight, bias = model.family.linear_start(model.x, model.decoder.inputs(z[:1]).shape[1], temperature)
     model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
     images = model.family.tempered(max(temperature, 1e-6)).noise(model.decoder(z), model.rng)
@@ -108,10 +113,10 @@ class _Steps:
         setting = self.setting
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
         self.losses.append(_training.descend(self.optimiser, self._loss(next(self.batch), self._kl_weight(t))))
-        return self.plateau.reached(self.losses[-1])
+        return t >= setting.rising and self.plateau.reached(self.losses[-1])
 
     def _kl_weight(self, t: int) -> float:
-        rising = self.setting.annealing * self.setting.max_iter
+        rising = self.setting.rising
         return self.setting.kl_weight * min(1.0, (t + 1) / rising if rising else 1.0)
 
     def _loss(self, x: Tensor, kl_weight: float) -> Tensor:
@@ -127,7 +132,11 @@ class _Steps:
     def _divergence(self, rows: Rows, y: Tensor, log_q: Tensor) -> Tensor:
         """Kullback-Leibler divergence of each row's posterior to the prior, (n,): in closed form, or from its draw."""
         closed = None if self.gaussian is None else rows.divergence(self.gaussian)
-        return log_q[:, 0] - self.model.coordinates.log_prior(y[:, 0]) if closed is None else closed
+        if closed is not None:
+            return closed
+        if not torch.isfinite(y).all():  # of which a distribution would complain first
+            raise _training.Diverged("the encoder's draws became infinite or NaN")
+        return log_q[:, 0] - self.model.coordinates.log_prior(y[:, 0])
 
 
 class _Penalty:
@@ -135,13 +144,13 @@ class _Penalty:
 
     def __init__(self, model: Model, measure: Measure, setting: Setting) -> None:
         self.measure, self.decoder = measure, model.decoder
-        self.draws = model.prior.stream(setting.batch_size, model.rng)
+        self.draws = model.prior.stream(min(setting.batch_size, len(model.x)), model.rng)
         has_critic = next(measure.parameters(), None) is not None
         self.optimiser = _training.adam([measure], setting.learning_rate) if has_critic else None
 
     def __call__(self, z: Tensor) -> Tensor:
         """The divergence, after one step of the critic where there is one."""
-        codes, draws = (self.decoder.whitened(points) for points in (z, torch.as_tensor(self.draws()[: len(z)]).to(z)))
+        codes, draws = (self.decoder.whitened(points) for points in (z, torch.as_tensor(self.draws()).to(z)))
         critic_loss = self.measure.critic_loss(codes.detach(), draws)
         if self.optimiser is not None and critic_loss is not None:
             _training.descend(self.optimiser, critic_loss)
@@ -174,7 +183,7 @@ def residual(model: Model) -> Tensor:
 
 @torch.no_grad()
 def aggregate(model: Model, n_draws: int) -> Tensor:
-    """Draws of the aggregate posterior, (n_draws, k): one of every row's or of randomly chosen rows'."""
+    """Draws of the aggregate posterior, (n_draws, k): one of each of that many randomly chosen rows' posteriors."""
     index = torch.as_tensor(model.rng.integers(len(model.x), size=n_draws)).to(model.x.device)
     noise = torch.as_tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates))).to(model.x)
     draws = zip(model.x[index].split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
@@ -194,5 +203,6 @@ def inference(model: Model, family: Family, n_draws: int, is_taught: bool) -> Am
     mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), model.coordinates
     if coordinates.distribution is None:
         return AmortisedInference(encoder, coordinates, decoder, mixture, None)
-    proposal = encoder if is_taught else Laplace(encoder, decoder, family, coordinates, coordinates.of(z))
+    y = coordinates.of(torch.as_tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng)))
+    proposal = encoder if is_taught else Laplace(encoder, decoder, family, coordinates, y)
     return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))

@@ -167,9 +167,9 @@ class AutoencoderModel(LatentVariableModel):
         return family
 
     def _measure(self, model: _amortise.Model, weight: float) -> Measure | None:
+        chosen = check.choose("divergence", self.divergence, DIVERGENCES, Divergence)
         if weight == 0:
             return None
-        chosen = check.choose("divergence", self.divergence, DIVERGENCES, Divergence)
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
         n_coordinates = model.decoder.inputs(torch.as_tensor(model.prior.sample(1, np.random.default_rng(0))).to(model.x)).shape[1]
         return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(model.x)

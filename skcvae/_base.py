@@ -51,6 +51,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     likelihood_: Family
     module_: nn.Module
     _temperature: float
+    #: The precision that inference needs, at least.
+    _coarsest: torch.dtype
     #: What a warning of few effective draws advises.
     _remedy: str
 
@@ -113,6 +115,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             data = check.check_X(self, X, fitting=True)
             check.check_varying(data)
             self._fit(data.astype(np.float64, copy=False))
+            x = torch.as_tensor(self.likelihood_.standardise(data))
+            self._coarsest = self.likelihood_.training_dtype(x, self._temperature)
         return self
 
     @property
@@ -154,7 +158,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         array of shape (n, d), in the precision of Z
         """
         check_is_fitted(self)
-        return check.in_blocks(check.check_latent(Z, self.n_components), self._decoded_mean)
+        return check.in_blocks(check.check_latent(Z, self.prior_.n_components), self._decoded_mean)
 
     def reconstruct(self, X: ArrayLike) -> NDArray:
         r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
@@ -286,7 +290,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
     @property
     def _n_features_out(self) -> int:
-        return self.n_components
+        return self.prior_.n_components
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -336,8 +340,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         return check.check_X(self, X)
 
     def _like(self, X: NDArray) -> Tensor:
-        """An empty tensor in the precision of X on the device of inference."""
-        dtype = torch.float32 if X.dtype == np.float32 else torch.float64
+        """An empty tensor on the device of inference, in the precision of X or in double where the scores need it."""
+        dtype = self._coarsest if X.dtype == np.float32 else torch.float64
         return torch.empty(0, dtype=dtype, device=check.make_device(getattr(self, "device", "cpu")))
 
     def _inference_for(self, X: NDArray) -> Inference:

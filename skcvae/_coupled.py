@@ -266,7 +266,7 @@ class CoupledVAE(LatentVariableModel):
         array of shape (m,), in nats, in the precision of Z
         """
         check_is_fitted(self)
-        return check.in_blocks(check.check_latent(Z, self.n_components), self._holes)
+        return check.in_blocks(check.check_latent(Z, self.prior_.n_components), self._holes)
 
     def _holes(self, Z: NDArray) -> NDArray:
         like = self._like(Z)

@@ -36,7 +36,7 @@ class VAE(AutoencoderModel):
     beta : float above 0, default=1.0
         Weight of the divergence.
     annealing : float in [0, 1], default=0.0
-        Share of the steps over which the weight rises to `beta`.
+        Share of the steps over which the weight rises to `beta`; training does not stop before.
     {tail}
 
     References

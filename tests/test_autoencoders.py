@@ -19,11 +19,11 @@ from sklearn.preprocessing import MinMaxScaler
 from test_encoders import needs_zuko
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
-from skcvae.divergences import DIVERGENCES, MMD
+from skcvae.divergences import DIVERGENCES, MMD, Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.posteriors import PlanarFlow
-from skcvae.priors import PRIORS
+from skcvae.priors import PRIORS, GaussianPrior, UniformPrior
 
 MODELS = {
     "VAE": VAE(**QUICK),
@@ -109,6 +109,54 @@ def test_wae_s_noise_is_the_residual(linear_data):
     residual = linear_data - per_feature.reconstruct(linear_data)
     scale = per_feature.likelihood_.scale.numpy() * per_feature.likelihood_.unit
     np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", [VAE(likelihood=GaussianLikelihood(1e-3)), WAE(likelihood=GaussianLikelihood(1e-3))], ids=repr)
+def test_precision_of_the_input_does_not_ruin_the_score(model):
+    """Where the noise is small the scores are too large for float32, whatever the input is."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 2)) @ rng.normal(size=(2, 5)) + 1e-3 * rng.normal(size=(200, 5))
+    model.set_params(**{**QUICK, "max_iter": 300, "hidden_layer_sizes": ()}).fit(X.astype(np.float32))
+    score = model.score_samples(X.astype(np.float32))
+    assert score.dtype == model.transform(X.astype(np.float32)).dtype == np.float32
+    np.testing.assert_allclose(score, model.score_samples(X.astype(np.float32).astype(np.float64)), rtol=1e-5)
+
+
+def test_aggregate_is_the_mean_of_the_posteriors(linear_data):
+    """Also of those with noise, all rows alike."""
+    model = VAE(posterior="gaussian", beta=4.0, **QUICK).fit(linear_data)
+    aggregate = model._sample_aggregate(4000, np.random.default_rng(0))
+    draws = model.sample_posterior(linear_data, 20, random_state=0).reshape(-1, 2)
+    np.testing.assert_allclose(np.cov(aggregate.T), np.cov(draws.T), atol=0.15)
+    assert np.abs(np.cov(aggregate.T) - np.cov(model.transform(linear_data).T)).max() > 0.3
+
+
+def test_divergences_see_standardised_codes():
+    """In whatever unit the prior is, the same loss."""
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    priors = (UniformPrior(2), UniformPrior(2, -50, 50))
+    small, large = (WAE(prior=prior, **{**QUICK, "max_iter": 1}).fit(X).loss_curve_[0] for prior in priors)
+    assert small == pytest.approx(large, abs=1e-3)
+
+
+def test_batches_are_random_parts_of_all_rows():
+    """Every row once an epoch, in another order each."""
+    batches = _amortise._batches(torch.arange(10), 3, torch.Generator().manual_seed(0))
+    epochs = [torch.cat([next(batches) for _ in range(3)]).tolist() for _ in range(2)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) != list(range(9))
+
+
+def test_a_critic_is_trained():
+    """Codes that it tells from the prior's draws cost more than chance, which is 0."""
+    codes, draws = torch.full((64, 2), 3.0), GaussianPrior(2)
+    setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1, verbose=False)
+    rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z)
+    critic = Adversarial((16,)).begin(2, torch.Generator().manual_seed(0))
+    penalty = _amortise._Penalty(SimpleNamespace(prior=draws, rng=rng, decoder=decoder, x=codes), critic, setting)
+    values = [float(penalty(codes).detach()) for _ in range(50)]
+    assert values[0] < 0.5 < 1.0 < values[-1]
 
 
 @pytest.mark.parametrize(
@@ -253,16 +301,24 @@ def test_the_user_s_own_pair_is_not_trained_in_place(X):
 
 
 def test_annealing_rises_linearly_to_all_of_the_weight():
-    setting = SimpleNamespace(annealing=0.5, max_iter=10, kl_weight=4.0)
+    setting = _amortise.Setting(4.0, 0.0, 0.5, batch_size=1, learning_rate=1.0, max_iter=10, tol=0.0, patience=1, verbose=False)
     weights = [_amortise._Steps._kl_weight(SimpleNamespace(setting=setting), t) for t in range(10)]
     np.testing.assert_allclose(weights, [0.8, 1.6, 2.4, 3.2, *6 * [4.0]])
 
 
 def test_annealing_reaches_the_same_weight(X):
     """The first loss weighs little of the divergence, the last all of it."""
-    plain, annealed = (VAE(annealing=share, **QUICK).fit(X) for share in (0.0, 1.0))
-    assert annealed.loss_curve_[0] < plain.loss_curve_[0]
-    assert annealed.loss_curve_[-1] != plain.loss_curve_[-1]
+    params = {**QUICK, "learning_rate_init": 1e-12}
+    plain, annealed = (VAE(annealing=share, **params).fit(X) for share in (0.0, 1.0))
+    assert annealed.loss_curve_[0] < plain.loss_curve_[0] - 0.1
+    assert annealed.loss_curve_[-1] == pytest.approx(plain.loss_curve_[-1], abs=1e-6)
+
+
+def test_training_does_not_stop_before_the_weight_has_risen(X):
+    """A loss that rises with its weight is no plateau."""
+    model = VAE(annealing=0.8, tol=10.0, n_iter_no_change=1, **{**QUICK, "max_iter": 600}).fit(X)
+    assert model.n_iter_ == 580  # the rise, then two windows of 50
+    assert model.converged_
 
 
 @pytest.mark.parametrize(
@@ -277,6 +333,7 @@ def test_annealing_reaches_the_same_weight(X):
         (VAE(prior=lambda n, seed: np.zeros((n, 2))), ValueError, "SamplerPrior has none"),
         (WAE(penalty=-1), ValueError, "penalty must be a finite number of at least 0, got -1"),
         (WAE(divergence="kl"), ValueError, "divergence must be one of 'mmd'"),
+        (WAE(divergence="kl", penalty=0), ValueError, "divergence must be one of 'mmd'"),
         (InfoVAE(alpha=2.0), ValueError, "alpha must be a finite number of at most 1, got 2.0"),
         (InfoVAE(alpha=0.0, lambd=0.5), ValueError, r"alpha \+ lambd must be at least 1, got 0 \+ 0.5"),
         (InfoVAE(lambd=np.inf), ValueError, "lambd must be a finite number, got inf"),
@@ -291,9 +348,43 @@ def test_bad_parameters(X, model, error, message):
     assert not hasattr(model, "module_")
 
 
-def test_nothing_is_lost_when_a_fit_fails(X):
+@pytest.mark.parametrize(
+    "change", [{}, {"posterior": "planar"}, *({"prior": name} for name in ("uniform", "dirichlet", "mixture"))]
+)
+def test_nothing_is_lost_when_a_fit_fails(X, change):
     model = VAE(**QUICK).fit(X)
     before = model.transform(X)
     with pytest.raises(FloatingPointError, match="diverged"):
-        model.set_params(learning_rate_init=1e30).fit(X)
+        model.set_params(learning_rate_init=1e30, **change).fit(X)
     np.testing.assert_array_equal(model.transform(X), before)
+
+
+def test_a_fitted_model_keeps_its_width(X):
+    """A parameter that is set after the fit is one of the next fit."""
+    model = VAE(**QUICK).fit(X)
+    before = model.inverse_transform(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="n_components must be an integer of at least 1, got 0"):
+        model.set_params(n_components=0).fit(X)
+    np.testing.assert_array_equal(model.inverse_transform(np.zeros((3, 2))), before)
+    assert list(model.get_feature_names_out()) == ["vae0", "vae1"]
+
+
+@pytest.mark.parametrize("pool_size", [1, 2])
+@pytest.mark.parametrize("model", [VAE(3), WAE(3)], ids=["VAE", "WAE"])
+def test_pools_smaller_than_the_latent_space(X, model, pool_size):
+    """The row's own draws do what the pool cannot."""
+    score, error = clone(model).set_params(**{**QUICK, "pool_size": pool_size}).fit(X).score_samples(X, return_std=True)
+    plenty = clone(model).set_params(**{**QUICK, "pool_size": 4096}).fit(X).score_samples(X)
+    assert np.abs(score - plenty).mean() < 0.1
+    assert (error > 0).all()
+
+
+def test_a_batch_is_at_most_all_rows(X):
+    large, exact = (WAE(batch_size=size, **QUICK).fit(X) for size in (10**12, len(X)))
+    np.testing.assert_array_equal(large.transform(X), exact.transform(X))
+
+
+def test_a_wide_prior(X):
+    """The same model, whatever the unit of the latent variable."""
+    wide, standard = (VAE(prior=GaussianPrior(2, covariance=size * np.eye(2)), **QUICK).fit(X) for size in (1e8, 1.0))
+    assert wide.score(X) == pytest.approx(standard.score(X), abs=0.2)

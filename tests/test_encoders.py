@@ -9,7 +9,8 @@ from torch.distributions import MultivariateNormal, kl_divergence
 
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Laplace, PlanarFlow, Point
-from skcvae.posteriors._conditional import DiagonalRows, FullRows, MixedRows
+from skcvae.posteriors._conditional import DiagonalRows, FullRows, MixedRows, free_of, positive
+from skcvae.posteriors._flows import _invertible
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 
 SPREAD = {name: family for name, family in POSTERIORS.items() if name != "point"}
@@ -56,6 +57,19 @@ def test_density_is_the_noise_s_over_the_jacobian(name):
     jacobian = torch.autograd.functional.jacobian(lambda e: rows.draw(e[None])[0][0, 0], noise)
     expected = -0.5 * noise.square().sum() - 1.5 * np.log(2 * np.pi) - torch.linalg.slogdet(jacobian)[1]
     assert float(rows.draw(noise[None])[1][0, 0].detach()) == pytest.approx(float(expected), abs=1e-10)
+
+
+def test_scales_of_any_size_have_free_numbers():
+    scale = torch.tensor([1e-3, 0.5, 20.0, 1e3, 1e6])
+    torch.testing.assert_close(positive(free_of(scale)), scale, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-7, 1e-12])
+def test_planar_layers_with_small_weights_are_not_rounding(size):
+    """u = free + (something of the order of free), also in float32."""
+    generator = torch.Generator().manual_seed(0)
+    free, w = (scale * torch.randn(500, 1, 1, generator=generator, dtype=torch.float64) for scale in (1.0, size))
+    torch.testing.assert_close(_invertible(free.float(), w.float()).double(), _invertible(free, w), rtol=1e-4, atol=1e-5)
 
 
 def test_density_integrates_to_one(name):
@@ -120,6 +134,20 @@ def test_coordinates_are_without_bounds(prior):
         white = (y - exact.mean) @ exact.whitening.T
         log_prob = -0.5 * white.square().sum(1) - 1.5 * np.log(2 * np.pi) + exact.whitening.diagonal().log().sum()
         np.testing.assert_allclose(coordinates.log_prior(y), log_prob)
+
+
+@pytest.mark.parametrize("prior", DENSE.values(), ids=list(DENSE))
+def test_coordinates_are_where_their_points_are(prior):
+    """On another device than the prior's bounds; torch's "meta" is one that every machine has."""
+    coordinates = Coordinates(prior.distribution())
+    z = coordinates.latent(torch.zeros(5, 1, coordinates.width(3), device="meta"))
+    assert z.shape == (5, 1, 3)
+    assert coordinates.of(z).device.type == "meta"
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_coordinates_that_are_latent(name):
+    assert Coordinates(DENSE[name].distribution()).are_latent == (name not in ("uniform", "dirichlet"))
 
 
 def test_mixed_rows_are_even_mixtures():

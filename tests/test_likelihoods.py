@@ -136,6 +136,13 @@ def test_noise_scale_of_repeated_rows_is_positive():
     assert noise_scale(np.repeat([[0.0, 0.0], [1.0, 2.0]], 50, axis=0)) > 0
 
 
+@pytest.mark.parametrize("scale", ["auto", "per_feature"])
+def test_a_constant_feature_is_one_whatever_its_value(X, scale):
+    """Also 0.1, the mean of which is rounded."""
+    exact, rounded = (GaussianLikelihood(scale).bind(np.hstack([X, np.full((200, 1), value)])).scale for value in (0.0, 0.1))
+    torch.testing.assert_close(rounded, exact, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("scale", ["automatic", -1.0, 0.0, np.nan, [0.1, 0.2, 0.3], None])
 def test_wrong_scales_say_what_is_expected(scale, X):
     with pytest.raises(ValueError, match="scale must be one of"):

@@ -11,6 +11,7 @@ from scipy import stats
 from skcvae import CoupledVAE
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, pareto_k, posterior
+from skcvae.posteriors._pool import relative_error
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 from skcvae.transport import SemiDual
 
@@ -63,13 +64,23 @@ def test_defensive_draws_are_weighted_to_the_prior(prior):
     proposal = proposal_of(prior, 1.5)
     noise = torch.as_tensor(rng(1).normal(size=(40000, proposal.n_coordinates)))
     of_prior, x = torch.as_tensor(prior.sample(40000, rng())), torch.zeros(1, 1, dtype=torch.float64)
-    own, log_weights = defensive_draws(proposal, Coordinates(prior.distribution()), x, of_prior, noise)
+    own, log_weights = defensive_draws(proposal, Coordinates(prior.distribution()), x, of_prior, noise[: len(noise) // 4])
     z, weights = torch.cat([own[0], of_prior]), log_weights.exp()[0]
     assert bool(prior.distribution().support.check(z).all())
     assert float(weights.max()) <= 1 / 40000 * (1 + 1e-9)
     assert float(weights.sum()) == pytest.approx(1.0, abs=0.03)
     mean = prior.sample(200000, rng(2)).mean(0)
     np.testing.assert_allclose(weights @ z, mean, atol=0.03)
+
+
+def test_relative_error_is_the_spread_of_the_mean_over_its_value():
+    """Of 64 draws with weights 1 + u, and nothing where all weights are equal."""
+    weights = torch.as_tensor(1 + rng().random((4000, 64)))
+    size = weights.sum(1).square() / weights.square().sum(1)
+    means = weights.mean(1)
+    assert float(relative_error(size, 64).mean()) == pytest.approx(float(means.std() / means.mean()), rel=0.05)
+    assert float(relative_error(torch.tensor([64.0]), 64)) == 0
+    assert float(relative_error(torch.tensor([1.0]), 1)) == np.inf
 
 
 def test_proposal_s_density_integrates_to_one():

@@ -140,6 +140,13 @@ def test_what_may_be_given_as_a_prior(value, kind):
     assert is_discrete(value) == (kind is CategoricalPrior)
 
 
+def test_a_distribution_of_numbers_is_one_of_vectors_with_one_coordinate():
+    prior = as_prior(D.Normal(1.0, 2.0), 1)
+    z = torch.as_tensor(prior.quasi_sample(1000, np.random.default_rng(0)))
+    assert z.mean() == pytest.approx(1.0, abs=0.02)
+    np.testing.assert_allclose(prior.distribution().log_prob(z), D.Normal(1.0, 2.0).log_prob(z[:, 0]))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -88,7 +88,7 @@ class FixedGaussian(_GaussianFamily):
         return -0.5 * ((x - output) / self.scale).square().sum(1) - log_scale - 0.5 * self.n_features * LOG_2PI
 
     def refitted(self, residual: Tensor) -> FixedGaussian:
-        """One scale for all features stays one, their root mean square; constant features keep theirs."""
+        """One scale for all features stays one, their root mean square; where there is no residual the scale stays."""
         common = residual.square().mean().sqrt().expand(self.scale.shape)
         scale = (common if len(self.scale) == 1 else residual).to(self.scale)
         return FixedGaussian(self.offset, self.unit, torch.where(scale > 0, scale, self.scale))
@@ -248,7 +248,7 @@ class GaussianLikelihood(Likelihood):
 
     def _start(self, X: Array) -> Array:
         if self.scale in AUTOMATIC:
-            deviation = X.std(0)
+            deviation = _deviation(X)
             deviation[deviation == 0] = deviation[deviation > 0].min()
             per_feature = "per_feature" in str(self.scale)
             return deviation * noise_scale(X / deviation) if per_feature else np.atleast_1d(noise_scale(X))
@@ -276,7 +276,7 @@ def noise_scale(X: Array) -> float:
     >>> bool(np.isclose(noise_scale(10 * X), 10 * noise_scale(X)))
     True
     """
-    deviation = X.std(0)
+    deviation = _deviation(X)
     n_neighbours = min(len(X) - 1, math.ceil(math.sqrt(len(X))))
     queries = X[:: max(1, len(X) // NEIGHBOUR_QUERIES)]
     centred = NearestNeighbors(n_neighbors=n_neighbours + 1).fit(X - X.mean(0))
@@ -284,6 +284,11 @@ def noise_scale(X: Array) -> float:
     varying = max(1, int(np.count_nonzero(deviation)))
     smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
     return max(float(np.median(distance)) / math.sqrt(float(varying)), smallest)
+
+
+def _deviation(X: Array) -> Array:
+    """Standard deviation of each feature, (d,); exactly 0 for a constant, whose mean may be rounded."""
+    return np.where(np.ptp(X, axis=0) > 0, X.std(0), 0.0)
 
 
 def _checked_scale(scale: object, n_features: int) -> Array:

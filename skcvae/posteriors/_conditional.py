@@ -167,7 +167,8 @@ def positive(free: Tensor) -> Tensor:
 
 def free_of(scale: Tensor) -> Tensor:
     """The inverse of `positive`."""
-    return torch.log(torch.expm1((scale - SMALLEST_SCALE).clamp(min=SMALLEST_SCALE)))
+    above = (scale - SMALLEST_SCALE).clamp(min=SMALLEST_SCALE)
+    return above + torch.log(-torch.expm1(-above))
 
 
 class ConditionalDiagonal(Conditional):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Transform, biject_to, identity_transform
-from torch.distributions.constraints import MixtureSameFamilyConstraint
+from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,12 @@ class Coordinates:
     @functools.cached_property
     def bijection(self) -> Transform:
         """T."""
-        if self.distribution is None:
-            return identity_transform
-        support = self.distribution.support
-        return biject_to(support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support)
+        return self._bijection(torch.device("cpu"))
 
     @property
     def are_latent(self) -> bool:
         """Whether y is z."""
-        return self.bijection == identity_transform
+        return getattr(self.bijection, "base_transform", self.bijection) == identity_transform
 
     def width(self, n_components: int) -> int:
         """Number of coordinates r of a prior with k components."""
@@ -50,17 +49,18 @@ class Coordinates:
 
     def latent(self, y: Tensor) -> Tensor:
         """z at y, in its precision: bounds of the support may be kept in another."""
-        return self.bijection(y).to(y)
+        return self._near(y)(y).to(y)
 
     def of(self, z: Tensor) -> Tensor:
         """y, with r coordinates, of latent points."""
-        return self.bijection.inv(z).to(z)
+        return self._near(z).inv(z).to(z)
 
     def log_prior(self, y: Tensor) -> Tensor:
         """Log-density of the prior in the coordinates y, without the last axis."""
         assert self.distribution is not None, "checked before the fit"
-        z = self.bijection(y)
-        volume = self.bijection.log_abs_det_jacobian(y, z)
+        bijection = self._near(y)
+        z = bijection(y)
+        volume = bijection.log_abs_det_jacobian(y, z)
         log_prob = self.distribution.log_prob(z.to("cpu", torch.float64)).to(y)
         return log_prob + (volume if volume.ndim == log_prob.ndim else volume.sum(-1))
 
@@ -70,3 +70,24 @@ class Coordinates:
             return None
         whitening = torch.linalg.inv(self.distribution.scale_tril)
         return Gaussian(self.distribution.loc.to(like), whitening.to(like))
+
+    def _near(self, points: Tensor) -> Transform:
+        """T with its bounds where the points are."""
+        return self.bijection if points.device.type == "cpu" else self._bijection(points.device)
+
+    def _bijection(self, device: torch.device) -> Transform:
+        if self.distribution is None:
+            return identity_transform
+        support: Any = self.distribution.support
+        return biject_to(_placed(support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support, device))
+
+
+def _placed(constraint: Constraint, device: torch.device) -> Constraint:
+    """A copy of a constraint with its bounds on a device."""
+    placed = copy.copy(constraint)
+    for name, value in vars(constraint).items():
+        if isinstance(value, Constraint):
+            vars(placed)[name] = _placed(value, device)
+        elif isinstance(value, Tensor):
+            vars(placed)[name] = value.to(device)
+    return placed

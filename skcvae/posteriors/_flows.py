@@ -89,8 +89,13 @@ class ConditionalPlanar(Conditional):
 def _invertible(free: Tensor, w: Tensor) -> Tensor:
     r"""u of a layer with :math:`w \cdot u = \mathrm{softplus}(w \cdot \mathrm{free} + c) - 1 > -1`."""
     slope = (free * w).sum(2, keepdim=True)
-    wanted = nn.functional.softplus(slope + SHIFT) - 1
-    return free + (wanted - slope) * w / w.square().sum(2, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
+    return free + _rise(slope) * w / w.square().sum(2, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
+
+
+def _rise(slope: Tensor) -> Tensor:
+    r""":math:`\mathrm{softplus}(s + c) - 1 - s`, near s = 0 without its rounding, which small weights would blow up."""
+    near = torch.log1p(torch.expm1(-slope.clamp(min=-1)) / math.e)
+    return torch.where(slope > -1, near, nn.functional.softplus(slope + SHIFT) - 1 - slope)
 
 
 @dataclass(frozen=True)

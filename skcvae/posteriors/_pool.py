@@ -9,6 +9,7 @@ exist for any x.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -105,8 +106,11 @@ class Mixture:
 
 
 def relative_error(size: Tensor, n_draws: int) -> Tensor:
-    r"""Standard error of a weighted mean over its value, :math:`\sqrt{1/\mathrm{ESS} - 1/m}`: that of its logarithm."""
-    return (1 / size - 1 / n_draws).clamp(min=0).sqrt()
+    r"""Standard error of a weighted mean over its value, :math:`\sqrt{1/\mathrm{ESS} - 1/m}`: that of its logarithm.
+
+    One draw says nothing of its error, which is then infinite.
+    """
+    return (1 / size - 1 / n_draws).clamp(min=0).sqrt() if n_draws > 1 else torch.full_like(size, math.inf)
 
 
 def converted(record: Any, like: Tensor) -> Any:

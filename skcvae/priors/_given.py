@@ -69,7 +69,8 @@ class TorchPrior(Prior):
     Parameters
     ----------
     given : torch.distributions.Distribution
-        With event shape (k,), or with batch shape (k,) and no event shape: then the k coordinates are independent.
+        With event shape (k,), or with batch shape (k,) and no event shape: then the k coordinates are independent. Without any
+        shape it has one coordinate.
 
     Examples
     --------
@@ -89,7 +90,8 @@ class TorchPrior(Prior):
             raise ValueError(
                 f"A prior's draws must be vectors; got a distribution with batch shape {shape[0]}, event shape {shape[1]}."
             )
-        joint = distributions.Independent(self.given, 1) if shape[0] else self.given
+        given = self.given if shape != ((), ()) else self.given.expand(torch.Size([1]))
+        joint = distributions.Independent(given, 1) if given.batch_shape else given
         object.__setattr__(self, "joint", joint)
         self.sample(TRIAL_DRAWS, np.random.default_rng(0))
 
@@ -105,7 +107,7 @@ class TorchPrior(Prior):
 
     def distribution(self) -> distributions.Distribution | None:
         support = self.joint.support
-        return None if support is None or support.is_discrete or not self.joint.event_shape else self.joint
+        return None if support is None or support.is_discrete else self.joint
 
     def _sampler(self, rng: np.random.Generator) -> Callable[[int], Array]:
         if not self._has_quantiles():
@@ -113,7 +115,7 @@ class TorchPrior(Prior):
         return _Quantiles(self)._sampler(rng)
 
     def _has_quantiles(self) -> bool:
-        independent = isinstance(self.joint, distributions.Independent) or not self.joint.event_shape
+        independent = isinstance(self.joint, distributions.Independent)
         try:
             return independent and bool(torch.isfinite(self._coordinates().icdf(torch.tensor(0.5))).all())
         except (NotImplementedError, ValueError):
