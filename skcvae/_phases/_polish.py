@@ -12,13 +12,10 @@ from skcvae import _training, objectives
 from skcvae._phases._problem import Layout, Problem
 from skcvae.transport import Target, evaluate, prior_side, with_products
 
-#: Draws of a polishing round, at most, and those of them on which the potential is solved.
-POLISH_DRAWS, POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 65536, 16384, 12
+#: Draws of a round on which the potential is solved, and iterations of that.
+POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 16384, 12
 #: Rounds of polishing without a fall of the semi-dual after which a stage ends.
 POLISH_PATIENCE = 3
-#: The two stages: their shares of the rounds that are left, and their batches and steps over those of training. Small batches find
-#: the layout, large ones sharpen the borders between cells at the same cost.
-STAGES = ((2 / 3, 1, 1.0), (1.0, 4, 0.5))
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
 #: Above this chi-square on its own draws a potential counts as not solved.
@@ -28,11 +25,17 @@ REGRESSED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
-class Size:
-    """Draws in a step of regression, and steps."""
+class Stage:
+    """Rounds of one kind: their share of those left, draws of a round at most, batch and learning rate over those of training."""
 
+    share: float
+    draws: int
     batch: int
-    steps: int
+    rate: float
+
+
+#: Small batches find the layout; large ones at a lower rate, on more draws, sharpen the borders between cells.
+STAGES = Stage(2 / 3, 65536, 1, 1.0), Stage(1.0, 262144, 4, 0.3)
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,20 @@ def polish(problem: Problem, layouts: list[Layout]) -> tuple[Tensor, bool]:
     best round. Returns its potential, and whether the last stage ended by itself.
     """
     plan, settled, left = _best_after_one_round(problem, layouts), False, problem.solver.polish_rounds - 1
-    for number, (share, batch_factor, step_factor) in enumerate(STAGES):
-        size = Size(batch_factor * problem.setting.batch_size, math.ceil(step_factor * problem.setting.max_iter))
-        plan, used, settled = _stage(problem, plan, size, round(share * left), f"polish, stage {number + 1}")
+    for number, stage in enumerate(STAGES):
+        plan, used, settled = _rounds(problem, plan, stage, round(stage.share * left), f"polish, stage {number + 1}")
         left -= used
     return plan.potential, settled
 
 
-def _stage(problem: Problem, plan: FrozenPlan, size: Size, rounds: int, description: str) -> tuple[FrozenPlan, int, bool]:
-    """Rounds of one size: the plan of the best, the rounds made, and whether they ended by themselves."""
+def _rounds(problem: Problem, plan: FrozenPlan, stage: Stage, rounds: int, description: str) -> tuple[FrozenPlan, int, bool]:
+    """The rounds of one stage: the plan of the best, the rounds made, and whether they ended by themselves."""
     best, tol = _Best(problem, plan), problem.setting.tol
     while len(best.values) <= rounds:
         if plan.residual <= tol or _stalled(best.values, tol):
             return best.restored(problem), len(best.values) - 1, True
-        _regress(problem, plan, size, f"{description}, {len(best.values)}/{rounds}")
-        plan = _frozen_plan(problem, plan.potential, problem.setting.epsilon)
+        _regress(problem, plan, stage, f"{description}, {len(best.values)}/{rounds}")
+        plan = _frozen_plan(problem, stage, plan.potential, problem.setting.epsilon)
         best.take(problem, plan)
     return best.restored(problem), rounds, False
 
@@ -106,9 +108,9 @@ def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan
     plans, ends = [], []
     for number, layout in enumerate(layouts):
         layout.restore(problem)
-        plan = _frozen_plan(problem, layout.potential, layout.temperature)
-        _regress(problem, plan, Size(problem.setting.batch_size, problem.setting.max_iter), f"layout {number + 1}/{len(layouts)}")
-        plans.append(_frozen_plan(problem, plan.potential, problem.setting.epsilon))
+        plan = _frozen_plan(problem, STAGES[0], layout.potential, layout.temperature)
+        _regress(problem, plan, STAGES[0], f"layout {number + 1}/{len(layouts)}")
+        plans.append(_frozen_plan(problem, STAGES[0], plan.potential, problem.setting.epsilon))
         ends.append(Layout.of(problem, plans[-1].potential, problem.setting.epsilon))
     best = min(range(len(plans)), key=lambda i: plans[i].value)
     ends[best].restore(problem)
@@ -121,38 +123,38 @@ def _stalled(values: list[float], tol: float) -> bool:
     return bool(earlier) and min(later) > min(earlier) - tol
 
 
-def _regress(problem: Problem, plan: FrozenPlan, size: Size, description: str) -> None:
+def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
     """Robust regression from the plan's draws onto their barycentres, in one cycle."""
-    setting = problem.setting
-    optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
-    index = _regression_order(problem, plan, size)
+    setting, rate = problem.setting, stage.rate * problem.setting.learning_rate
+    optimiser = _training.adam([problem.decoder, problem.family], rate)
+    index = _regression_order(problem, plan, stage.batch * setting.batch_size)
 
     def step(t: int) -> bool:
-        _training.set_learning_rate(optimiser, setting.learning_rate * _training.one_cycle(t / size.steps))
+        _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / setting.max_iter))
         rows = index[t]
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
 
-    _training.repeat(step, size.steps, description, setting.verbose)
+    _training.repeat(step, setting.max_iter, description, setting.verbose)
 
 
-def _regression_order(problem: Problem, plan: FrozenPlan, size: Size) -> Tensor:
+def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Tensor:
     """Indices of each step's draws, (steps, batch): half of them evenly, half where the decoder is far off."""
     divergence = plan.weight * plan.divergence
     generator = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
-    shape = size.steps, size.batch
+    shape = problem.setting.max_iter, batch
     even = torch.randint(len(plan.z), shape, generator=generator, device=plan.z.device)
     odds = divergence + divergence.mean() + torch.finfo(divergence.dtype).tiny
     hard = torch.multinomial(odds, even.numel(), replacement=True, generator=generator).view(shape)
-    return torch.where(torch.arange(size.batch, device=even.device) < size.batch // 2, hard, even)
+    return torch.where(torch.arange(batch, device=even.device) < batch // 2, hard, even)
 
 
 @torch.no_grad()
-def _frozen_plan(problem: Problem, potential: Tensor, hot: float) -> FrozenPlan:
+def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) -> FrozenPlan:
     """The plan of the present decoder, cooled from a hot temperature, on many draws."""
     setting, width = problem.setting, problem.source.statistics.shape[1]
-    draws = problem.draws(min(POLISH_DRAWS, setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
+    draws = problem.draws(min(stage.draws, stage.batch * setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
     output = problem.predicted(draws.z)
     some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
     solver = problem.exact(problem.solver.tol, POLISH_ITERATIONS)
