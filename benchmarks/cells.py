@@ -12,19 +12,21 @@ from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results"
+#: Where results are kept; what is there is not computed again.
+RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parent / "results"))
 
 
 class Cells:
     """Rows of numbers in results/NAME.jsonl, a line each, and fitted models in results/models/, which git does not keep.
+
+    Another folder than benchmarks/results/ is taken from the environment variable BENCH_RESULTS.
 
     A key is a few words and numbers; what it stands for is the protocol's: where that changes, remove the file.
     """
 
     def __init__(self, name: str) -> None:
         self.name, self.path = name, RESULTS / f"{name}.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in _whole_lines(self.path)]
 
     def row(self, compute: Callable[[], dict[str, Any]], **key: Any) -> dict[str, Any]:
         """The row of this key, computed and appended unless it is there."""
@@ -49,6 +51,15 @@ class Cells:
         part.write_bytes(pickle.dumps(fitted))
         part.replace(path)
         return fitted
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file, of which a last one that a kill cut off is removed."""
+    text = path.read_text() if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    return whole.splitlines()
 
 
 def _made(path: Path) -> Path:
