@@ -4,7 +4,7 @@ Protocol:
 
 - The split is the same for all: of the images in a random order (seed 0) the first 2560 are fitted, the next 2440 held out.
 - Networks of all models: `Conv(channels=(16, 32))`. CoupledVAE trains for 1000 steps of 256 and polishes for at most 5 rounds; the
-  others make 4000 steps, of which each has an encoder's pass as well.
+  others make 2000 steps, of which each has an encoder's pass as well.
 - The model's one hyperparameter (epsilon, beta, penalty, lambda) is chosen once for each model and k, at seed 0, from `GRID`: the
   highest `score` of the last 512 of the fitted images, of a fit on the first 2048.
 - Then three fits (seeds 0, 1, 2) on all 2560, and of each: `score` of 1000 held-out images in nats; 2440 binary samples
@@ -80,7 +80,7 @@ def fitted(name: str, k: int, value: float, seed: int, X: np.ndarray) -> Any:
     if name == "CoupledVAE":
         params |= {"max_iter": 1000, "formulation": SemiDual(polish_rounds=5)}
     else:
-        params |= {"max_iter": 4000}
+        params |= {"max_iter": 2000}
     return build(name, k, value, **params).fit(X)
 
 
