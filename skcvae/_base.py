@@ -226,7 +226,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             - "model": the likelihood as it is, :math:`N(\mu(z), \sigma^2)`.
             - "mean": the decoder's mean.
 
-            For Bernoulli data the first two agree.
+            For Bernoulli data and a learned scale the first two agree.
         source : {"prior", "aggregate"}, default="prior"
             - "prior": z from p(z); what `score_samples` is the density of.
             - "aggregate": z from the aggregate posterior, :math:`q(z) = p(z) w(z)`, by resampling the pool. Where the model

@@ -127,3 +127,16 @@ def test_tempering_bernoulli_logits_moves_the_mean():
         assert float(objectives.coupled(family, output, barycentre, torch.ones(1), epsilon)) == pytest.approx(0.0, abs=1e-9)
         torch.testing.assert_close(family.tempered(epsilon).mean(output), barycentre)
     assert not torch.allclose(torch.sigmoid(output / 10), barycentre, atol=0.05)
+
+
+@pytest.mark.parametrize("scale", ["learned", "network"])
+def test_a_trained_scale_is_the_dispersion_of_the_plan_at_every_temperature(scale):
+    """Where the decoder is stationary its second moment is the barycentre's, so that matched noise is the plan's dispersion."""
+    family = GaussianLikelihood(scale, floor=0.01).bind(np.random.default_rng(0).normal(size=(30, 2)))
+    output = torch.linspace(-0.5, 0.5, 3 * family.n_outputs, dtype=torch.float64).reshape(3, -1)
+    barycentre = family.mean_statistics(output).detach()
+    dispersion = (barycentre[:, 2:] - barycentre[:, :2].square()).sqrt()
+    for epsilon in (0.1, 1.0, 10.0):
+        loss = objectives.coupled(family, output, barycentre, torch.ones(3), epsilon)
+        assert float(loss.detach()) == pytest.approx(0.0, abs=1e-9)
+        torch.testing.assert_close(family.tempered(epsilon).deviation(output).expand(3, 2).detach(), dispersion)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -108,6 +108,10 @@ class _MomentGaussian(_GaussianFamily):
 
     floor: Tensor
 
+    def tempered(self, epsilon: float) -> Self:
+        """Itself: a trained scale is the dispersion of the plan, whatever the temperature, as x^2 is among the statistics."""
+        return self
+
     def statistics(self, x: Tensor) -> Tensor:
         return torch.cat([x, x.square()], 1)
 
@@ -140,24 +144,17 @@ class LearnedGaussian(_MomentGaussian):
     unit : float
     start : Tensor of shape (s,), the scale that training starts from: s = 1 for one scale, d for one each feature
     floor : Tensor of shape (s,), the smallest scale
-    temperature : float, factor of the variance
     """
 
-    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor, temperature: float = 1.0) -> None:
+    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor) -> None:
         super().__init__(offset, unit)
         self.register_buffer("floor", floor)
         self.free = nn.Parameter(_inverse_softplus(start / floor - 1))
-        self.temperature = temperature
 
     @property
     def scale(self) -> Tensor:
         """The scale, floor (1 + softplus(free)), of shape (s,)."""
-        return self.floor * (1 + softplus(self.free)) * math.sqrt(self.temperature)
-
-    def tempered(self, epsilon: float) -> LearnedGaussian:
-        family = copy.deepcopy(self)
-        family.temperature *= epsilon
-        return family
+        return self.floor * (1 + softplus(self.free))
 
     def deviation(self, output: Tensor) -> Tensor:
         return self.scale
@@ -175,27 +172,22 @@ class NetworkGaussian(_MomentGaussian):
     unit : float
     start : Tensor of shape (1,), the scale at a decoder output of zero
     floor : Tensor of shape (1,), the smallest scale
-    temperature : float, factor of the variance
     """
 
     start: Tensor
 
-    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor, temperature: float = 1.0) -> None:
+    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor) -> None:
         super().__init__(offset, unit)
         self.register_buffer("start", start)
         self.register_buffer("floor", floor)
-        self.temperature = temperature
 
     @property
     def n_outputs(self) -> int:
         return 2 * self.n_features
 
-    def tempered(self, epsilon: float) -> NetworkGaussian:
-        return NetworkGaussian(self.offset, self.unit, self.start, self.floor, self.temperature * epsilon)
-
     def deviation(self, output: Tensor) -> Tensor:
         free = output[:, self.n_features :] + _inverse_softplus(self.start / self.floor - 1)
-        return self.floor * (1 + softplus(free)) * math.sqrt(self.temperature)
+        return self.floor * (1 + softplus(free))
 
     def typical_deviation(self) -> Tensor:
         return self.start
@@ -219,7 +211,8 @@ class GaussianLikelihood(Likelihood):
           the :math:`\lceil\sqrt n\rceil`-th nearest neighbour, divided by the number of features that vary.
         - "per_feature": fixed, the same after dividing every feature by its standard deviation.
         - float or array: fixed, in the units of X, one for all features or one each.
-        - "learned", "learned_per_feature": trained with the decoder from "auto" or "per_feature".
+        - "learned", "learned_per_feature": trained with the decoder from "auto" or "per_feature". It then is the dispersion of the
+          plan at any temperature, so that "matched" and "model" noise agree.
         - "network": :math:`\sigma(z)`, one each feature, a second output of the decoder.
     floor : float, default=0.3
         Smallest scale that is learned, as a multiple of the one that it starts from. With as many components as features a
