@@ -3,6 +3,7 @@
 from skcvae import datasets, divergences, likelihoods, metrics, networks, posteriors, priors, transport
 from skcvae._coupled import CoupledVAE
 from skcvae._infovae import InfoVAE
+from skcvae._persistence import load
 from skcvae._vae import VAE
 from skcvae._wae import WAE
 
@@ -15,6 +16,7 @@ __all__ = [
     "datasets",
     "divergences",
     "likelihoods",
+    "load",
     "metrics",
     "networks",
     "posteriors",

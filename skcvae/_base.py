@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
+import os
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +19,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skcvae import _persistence, posteriors
 from skcvae import _validation as check
-from skcvae import posteriors
 from skcvae._training import Diverged
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
@@ -90,6 +91,21 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _persistence.ESTIMATORS[cls.__name__] = cls
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to one file that `skcvae.load` reads: weights and the pool, never the training data.
+
+        Parameters
+        ----------
+        path : str or path
+            A TypeError says where the model holds an object that is not of skcvae, such as your own torch module.
+        """
+        check_is_fitted(self)
+        _persistence.save(self, path)
 
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Fit the model.

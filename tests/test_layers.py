@@ -11,7 +11,7 @@ ROWS = [
     ["_coupled", "_vae", "_wae", "_infovae"],
     ["_autoencoder"],
     ["_base", "metrics", "datasets"],
-    ["_phases", "_amortise"],
+    ["_phases", "_amortise", "_persistence"],
     ["_validation", "_training"],
     ["objectives", "posteriors"],
     ["priors", "likelihoods", "transport", "divergences"],
