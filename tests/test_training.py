@@ -1,7 +1,13 @@
-"""The loop: when it stops."""
+"""The loop: when it stops, by itself and by Ctrl-C."""
 
+import itertools
+
+import numpy as np
 import pytest
+from conftest import QUICK
+from sklearn.base import clone
 
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae._training import WINDOW, Plateau
 
 
@@ -32,3 +38,26 @@ def test_a_relative_tolerance_is_a_share():
 
 def test_a_plateau_after_a_fall_is_seen():
     assert stops([*range(10, 0, -1), *(20 * [1.0])], tol=0.01, patience=2, relative=False) == 13
+
+
+@pytest.mark.parametrize(
+    "model", [CoupledVAE(**QUICK), VAE(**QUICK), WAE(**QUICK), InfoVAE(**QUICK)], ids=lambda m: type(m).__name__
+)
+@pytest.mark.filterwarnings("ignore")
+def test_an_interrupted_fit_leaves_what_was_there(model, X, monkeypatch):
+    before = model.fit(X).transform(X)
+    steps = itertools.count()
+
+    def descend(optimiser, loss):
+        if next(steps) % 6 == 5:
+            raise KeyboardInterrupt
+        return 1.0
+
+    monkeypatch.setattr("skcvae._training.descend", descend)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(2 * X[:50])
+    np.testing.assert_array_equal(model.transform(X), before)
+    unfitted = clone(model)
+    with pytest.raises(KeyboardInterrupt):
+        unfitted.fit(X)
+    assert vars(unfitted) == vars(clone(model))
