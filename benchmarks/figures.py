@@ -34,9 +34,9 @@ def models(cells: Cells, n_components: int | None, X: np.ndarray) -> dict[str, A
     """The fitted models of seed 0 by name, and the two-stage one."""
     found: dict[str, Any] = {}
     for name in MODELS:
-        rows = [r for r in cells.rows if r.get("model") == name and r.get("kind", "test") == "test" and r.get("k") == n_components]
-        if rows:
-            best = max((r for r in rows if r["seed"] == 0), key=lambda r: r["nats"])
+        tested = [r for r in cells.rows if r.get("model") == name and r.get("kind", "test") == "test"]
+        if rows := [r for r in tested if (r.get("k"), r["seed"]) == (n_components, 0)]:
+            best = max(rows, key=lambda r: r["nats"])
             key = {k: best[k] for k in ("kind", "model", "k", "value", "scale", "penalty", "batch_norm", "seed") if k in best}
             found[name] = cells.model(lambda: None, **key)[0]
     if "VAE" in found:
@@ -71,7 +71,8 @@ def gaussians_row(axes: np.ndarray, name: str, model: Any, X: np.ndarray) -> Non
 
 def gaussians_figure() -> None:
     X = gaussians25.make_grid(0.05, 0)
-    fitted = models(Cells("gaussians25"), None, X)
+    if not (fitted := models(Cells("gaussians25"), None, X)):
+        return
     figure, axes = plt.subplots(len(fitted), 5, figsize=(10, 2.1 * len(fitted)), squeeze=False, layout="constrained")
     for index, (name, model) in enumerate(fitted.items()):
         gaussians_row(axes[index], name, model, X)
