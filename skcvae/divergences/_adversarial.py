@@ -31,7 +31,7 @@ class Adversarial(Divergence):
     ----------
     hidden_layer_sizes : sequence of int, default=(256, 256)
     activation : str, default="relu"
-        A key of `skcvae.networks.ACTIVATIONS`.
+        A key of ``skcvae.networks.ACTIVATIONS``.
 
     Examples
     --------

@@ -8,7 +8,7 @@ and the decoder's training is a regression of its mean statistics onto the plan'
 semi-dual's gradient is that of the Kullback-Leibler divergence from the member of the family with mean statistics O(z) to the
 decoder's. A likelihood sees the decoder's output, never z.
 
-A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) holds parameters only; `bind(X)` returns the
+A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) holds parameters only; ``bind(X)`` returns the
 `Family` fitted to the data's location and scale, in whose standardised units x = (X - offset)/unit the tensors below are.
 """
 

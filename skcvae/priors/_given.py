@@ -64,7 +64,7 @@ class SamplerPrior(Prior):
 
 @dataclass(frozen=True, eq=False)
 class TorchPrior(Prior):
-    """A `torch.distributions.Distribution` over vectors of k numbers.
+    """A ``torch.distributions.Distribution`` over vectors of k numbers.
 
     Parameters
     ----------

@@ -9,14 +9,14 @@ case t = -C, eta = I: `from_cost`). With data potential f, prior weights b and t
 
 is maximised; :math:`P_{ij} = \mathrm{softmax}_i (f_i - C_{ij})/\epsilon` is the plan's column of draw j, and the density of
 the plan with respect to the product of the marginals is :math:`e^{(f_i + g_j - C_{ij})/\epsilon}`. Potentials are in cost units.
-The prior's marginal may be soft, held by :math:`\varsigma\, \mathrm{KL}(q(z) \| p(z))` (`Target.softness`).
+The prior's marginal may be soft, held by :math:`\varsigma\, \mathrm{KL}(q(z) \| p(z))` (``Target.softness``).
 
 A solver is a frozen configuration with `solve` (a fixed set of draws) and `begin` (potentials that follow a training):
 `SemiDual`, `SemiDualNetwork`, `Dual`, `DualNetwork`, `Sinkhorn` (atoms, by POT) and `GradientAscent` (as printed). `State` is one
 evaluation, `Solution` the result and `Coupling` the frozen record of a fitted model.
 """
 
-from skcvae.transport._networks import Dual, DualNetwork, SemiDualNetwork, dual_gradients, two_potentials
+from skcvae.transport._networks import Dual, DualNetwork, NetworkSolver, SemiDualNetwork, dual_gradients, two_potentials
 from skcvae.transport._problem import (
     Columns,
     Coupling,
@@ -46,6 +46,7 @@ __all__ = [
     "Dual",
     "DualNetwork",
     "GradientAscent",
+    "NetworkSolver",
     "Potentials",
     "PriorSide",
     "SemiDual",

@@ -171,7 +171,7 @@ class _RunningSemiDual(_Gradient):
 
 @dataclass(frozen=True)
 class Dual(NetworkSolver):
-    r"""The dual with two potentials (eq. 16), unbiased when data and draws are both minibatches.
+    r"""The dual with two potentials (equation 16), unbiased when data and draws are both minibatches.
 
     .. math:: \max_{u, v} \; E_x[u] + E_z[\varphi(v)] - \epsilon\, E_{x,z}\big[e^{(u + v - C)/\epsilon}\big] + \epsilon, \qquad
               \varphi(v) = \varsigma (1 - e^{-v/\varsigma}),\; \varphi(v) = v \text{ at } \varsigma = \infty

@@ -61,7 +61,7 @@ class Solver(ABC):
         Parameters
         ----------
         source : Source, all the data
-        n_inputs : int, width of `Target.points`; None when the draws are always the same atoms
+        n_inputs : int, width of ``Target.points``; None when the draws are always the same atoms
         generator : torch.Generator, source of initial weights and of minibatches
         """
 
