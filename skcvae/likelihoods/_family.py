@@ -18,7 +18,7 @@ LARGEST_FLOAT32_SCORE = 1e5
 
 
 class Likelihood(ABC):
-    """What the user chooses: parameters only."""
+    """A likelihood as the user chooses it: parameters only."""
 
     @abstractmethod
     def bind(self, X: Array) -> Family:
@@ -124,7 +124,25 @@ class Family(nn.Module, ABC):
 
 
 def shrunk_axes(x: Tensor, n_components: int, epsilon: float) -> Tensor:
-    r"""Principal axes :math:`V \sqrt{\max(\lambda - \epsilon, \lambda/20)}`, the optimum of a linear decoder; (d, k)."""
+    r"""Principal axes :math:`V \sqrt{\max(\lambda - \epsilon, \lambda/20)}`, the optimum of a linear decoder; (d, k).
+
+    Parameters
+    ----------
+    x : Tensor of shape (n, d), with noise of variance epsilon in every feature
+    n_components : int, columns k; those beyond the rank of x are zero
+    epsilon : float
+
+    Returns
+    -------
+    Tensor of shape (d, k)
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcvae.likelihoods import shrunk_axes
+    >>> shrunk_axes(torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), 1, epsilon=0.0)[:, 0].tolist()
+    [2.0, 0.0]
+    """
     centred = x - x.mean(0)
     _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
     variance = singular.square() / len(x)

@@ -153,7 +153,7 @@ class Conditional(nn.Module, ABC):
 
 
 class PosteriorFamily(ABC):
-    """What the user chooses: parameters only."""
+    """An amortised posterior as the user chooses it: parameters only."""
 
     @abstractmethod
     def begin(self, n_coordinates: int, generator: torch.Generator) -> Conditional:

@@ -25,7 +25,7 @@ from skcvae.likelihoods import Family
 
 @dataclass(frozen=True)
 class Scores:
-    """Keys and biases whose scores t . key_j + bias_j are unnormalised log-weights of the pool's draws."""
+    r"""Keys and biases with scores :math:`t \cdot \mathrm{key}_j + \mathrm{bias}_j`: log-weights of draws, not normalised."""
 
     key: Tensor
     bias: Tensor
