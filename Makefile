@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCUMENTED := $(VENV)/.documented
 
-.PHONY: demo test lint examples bench clean
+.PHONY: demo test lint examples docs bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,10 +26,18 @@ lint: $(INSTALLED)
 examples: $(INSTALLED)
 	for example in examples/plot_*.py; do MPLBACKEND=agg $(BIN)/python $$example || exit 1; done
 
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCUMENTED)
+
+# The manual, with the API reference and the gallery: every example is run. A warning is an error. Needs no network once installed.
+docs: $(DOCUMENTED)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
 # The short form: one seed of the 25 Gaussians, in a folder of its own, and the speed. benchmarks/README.md has the whole.
 bench: $(INSTALLED)
 	BENCH_RESULTS=build/bench $(BIN)/python benchmarks/gaussians25.py --seeds 0 --models CoupledVAE VAE
 	$(BIN)/python benchmarks/speed.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache docs/_build docs/generated docs/auto_examples

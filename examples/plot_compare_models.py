@@ -50,4 +50,4 @@ for ax, (name, points) in zip(axes.flat, panels.items(), strict=False):
     ax.plot(*points.T, ".", markersize=2, color="tab:gray" if name == "Data" else "tab:blue")
     ax.set(title=name if name == "Data" else f"{name}\n{scores[name].mean():.2f} ± {scores[name].std():.2f} nats", aspect="equal")
 axes.flat[-1].axis("off")
-figure.savefig("compare_models.png", dpi=120)
+plt.show()
