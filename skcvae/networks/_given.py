@@ -21,8 +21,8 @@ MISFITS = (RuntimeError, ValueError, TypeError, IndexError)
 class Given(Network):
     """The user's own pair of encoder and decoder, copied before it is trained.
 
-    A linear map that starts at zero runs beside each, so that a network begins as the module that was given; `skcvae.CoupledVAE` lays
-    the decoder's along the principal axes.
+    A linear map that starts at zero runs beside each, so that a network begins as the module that was given;
+    `skcvae.CoupledVAE` lays the decoder's along the principal axes.
 
     Parameters
     ----------
