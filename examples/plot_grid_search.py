@@ -1,6 +1,6 @@
 """
-Choosing prior, entropic weight, marginal and strategy by one grid search
-=========================================================================
+Every factor in one grid search
+===============================
 
 Every factor of the method is a parameter, and the default score is a log-likelihood in nats of the same kind for all of them, so
 that scikit-learn's ``GridSearchCV`` ranges over all at once.
