@@ -43,6 +43,9 @@ default_role = "py:obj"
 toc_object_entries_show_parents = "hide"
 smartquotes = False
 
+# The headings of benchmarks/README.md stand under one of docs/performance.rst, without its own title.
+suppress_warnings = ["myst.header"]
+
 # Every reference to a public name must resolve. Names of parameters and fitted attributes stand in single backticks as well, and
 # are no targets.
 nitpicky = True
