@@ -149,8 +149,9 @@ def run(cells: Cells, name: str, k: int, seed: int, first: np.ndarray, held_out:
 
 def printed(cells: Cells, k: int) -> str:
     """The table of one k."""
-    floor = [[row.get(name, float("nan")) for name in COLUMNS] for row in cells.rows if row["kind"] == "floor"]
-    lines = [["real", "-", *(f"{v:{style}}" for v, (_, style) in zip(floor[0], COLUMNS.values(), strict=True))]] if floor else []
+    floors = [row for row in cells.rows if row["kind"] == "floor"]
+    styles = {column: style for column, (_, style) in COLUMNS.items()}
+    lines = [["real", "-", *(f"{row[c]:{style}}" if c in row else "-" for c, style in styles.items()), "-"] for row in floors]
     for name in [*MODELS, MIXTURE]:
         rows = [row for row in cells.rows if row["kind"] == "test" and (row["model"], row["k"]) == (name, k)]
         if rows:
