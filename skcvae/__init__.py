@@ -1,6 +1,6 @@
 """Deep generative latent-variable models behind scikit-learn's interface."""
 
-from skcvae import datasets, divergences, likelihoods, metrics, networks, posteriors, priors, transport
+from skcvae import datasets, display, divergences, likelihoods, metrics, networks, posteriors, priors, transport
 from skcvae._coupled import CoupledVAE
 from skcvae._infovae import InfoVAE
 from skcvae._vae import VAE
@@ -13,6 +13,7 @@ __all__ = [
     "CoupledVAE",
     "InfoVAE",
     "datasets",
+    "display",
     "divergences",
     "likelihoods",
     "metrics",
