@@ -1,6 +1,6 @@
 """Deep generative latent-variable models behind scikit-learn's interface."""
 
-from skcvae import datasets, divergences, likelihoods, metrics, networks, posteriors, priors, transport
+from skcvae import datasets, display, divergences, likelihoods, metrics, networks, posteriors, priors, transport
 from skcvae._coupled import CoupledVAE
 from skcvae._infovae import InfoVAE
 from skcvae._persistence import load
@@ -14,6 +14,7 @@ __all__ = [
     "CoupledVAE",
     "InfoVAE",
     "datasets",
+    "display",
     "divergences",
     "likelihoods",
     "load",

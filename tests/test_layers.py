@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "skcvae"
 ROWS = [
     ["__init__"],
     ["_coupled", "_vae", "_wae", "_infovae"],
+    ["display"],
     ["_autoencoder"],
     ["_base", "metrics", "datasets"],
     ["_phases", "_amortise", "_persistence"],
