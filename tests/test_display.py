@@ -13,7 +13,7 @@ from skcvae import VAE, WAE, CoupledVAE, InfoVAE, display
 from skcvae.transport import SemiDual
 
 mpl.use("agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 X = np.random.default_rng(0).random((60, 64))
 Y = np.arange(60) % 3
