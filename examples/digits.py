@@ -70,7 +70,7 @@ def main() -> None:
         likelihood=GaussianLikelihood("learned_per_feature", floor=0.1),
         hidden_layer_sizes=(128, 128),
         max_iter=1000,
-        formulation=SemiDual(polish_rounds=15),
+        formulation=SemiDual(polish_rounds=10),
         random_state=0,
         verbose=True,
     )
