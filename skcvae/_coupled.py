@@ -280,7 +280,8 @@ class CoupledVAE(LatentVariableModel):
         if self._proposal is None:
             return pooled
         coordinates = Coordinates(self.prior_.distribution())
-        local = LocalDraws(self._proposal, coordinates, self.module_, self._pool.draws, pooled.mixture)
+        mixture = cast(PoolInference, in_precision(pooled, self._pool.draws)).mixture
+        local = LocalDraws(self._proposal, coordinates, self.module_, self._pool.draws, mixture)
         return LocalInference(local, self.likelihood_, self._temperature, self._planes, self._softness)
 
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -309,9 +310,8 @@ class CoupledVAE(LatentVariableModel):
         settled: bool,
         encoder: Encoder | None,
     ) -> None:
-        on_cpu = torch.empty(0, dtype=torch.float64)
-        self._pool, self.coupling_ = frozen.pool.to(on_cpu), frozen.coupling
-        self._planes, self._hole_level = frozen.planes.to(on_cpu), frozen.level
+        self._pool, self.coupling_ = frozen.pool, frozen.coupling
+        self._planes, self._hole_level = frozen.planes, frozen.level
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
         self._temperature, self._softness = float(self.epsilon), problem.setting.softness
         self._proposal = None if encoder is None else self._refined(encoder.cpu())

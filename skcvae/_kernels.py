@@ -7,19 +7,23 @@ an attention operation, which holds no more than a bounded number of pairs at a 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 #: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
 PAIRS_PER_CHUNK = 2**22
+#: Pairs that one block of `both_passes` holds, 4 MiB in float32, and the most keys for which that beats two fused passes.
+PAIRS_PER_SWEEP, MOST_SWEPT = 2**20, 2**16
 #: Pairs of held products that a sum works on at once: 1 MiB in float32, which stays in a cache.
 PAIRS_PER_SUM = 2**18
 #: From this width of the keys on the product costs more than the exponentials, and the fused operation's second one is not paid.
 WIDE = 64
 #: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow products and sums down.
 SMALLEST_LOGIT = -80.0
+#: A sum that counts all smaller ones as this large is right to exp(-16) where it is this far above that.
+KNOWN_ABOVE = SMALLEST_LOGIT + 16
 #: Weights above exp(40) say "starved", and their squares would overflow float32.
 LARGEST_LOG_MASS = 40.0
 
@@ -103,10 +107,37 @@ def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([torch.logsumexp(scores, 1) for scores in score_blocks(query, key, bias)])
 
 
+def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Log-sum-exp of each row of scores, and of all rows' softmaxes over each column: both from one exponential a pair.
+
+    .. math:: l_j = \log \sum_i e^{s_{ji}}, \qquad r_i = \log \sum_j e^{a_j + \rho l_j} e^{s_{ji} - l_j}
+
+    Parameters
+    ----------
+    blocks : scores s (m, n) in blocks of rows, which are overwritten
+    offset : Tensor of shape (m,), a
+    softness : float, rho
+
+    Returns
+    -------
+    log_sum : Tensor of shape (m,), l
+    log_total : Tensor of shape (n,), r
+    known : Tensor of shape (n,), whether r is right; elsewhere it has underflown
+    """
+    log_sums, log_weights, log_total, begin = [], [], torch.tensor(-torch.inf).to(offset), 0
+    for scores in blocks:
+        largest = scores.amax(1, keepdim=True)
+        sums = scores.sub_(largest).clamp_(min=SMALLEST_LOGIT).exp_().sum(1)
+        log_sums.append(sums.log() + largest[:, 0])
+        log_weights.append(offset[begin : begin + len(sums)] + softness * log_sums[-1])
+        peak, begin = log_weights[-1].amax(), begin + len(sums)
+        log_total = torch.logaddexp(log_total, (scores.T @ ((log_weights[-1] - peak).exp() / sums)).log() + peak)
+    return torch.cat(log_sums), log_total, log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
+
+
 def row_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     r"""Log-sum-exp over the columns of held products, :math:`\log \sum_i e^{s_{ji}/\epsilon + b_i}`, (m, n) and (n,) to (m,)."""
-    blocks = products.split(sum_length(products))
-    return torch.cat([torch.logsumexp(torch.add(bias, rows, alpha=1 / epsilon), 1) for rows in blocks])
+    return torch.cat([torch.logsumexp(scores, 1) for scores in swept_products(products, bias, epsilon)])
 
 
 def column_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
@@ -132,6 +163,19 @@ def score_blocks(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
     """Scores q_j . k_i + b_i in blocks of rows, each of shape (chunk, n)."""
     for rows in query.split(chunk_length(len(key))):
         yield torch.addmm(bias, rows, key.T)
+
+
+def swept(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
+    """`score_blocks` in the memory of the first block, which stays in a cache."""
+    length = max(1, PAIRS_PER_SWEEP // len(key))
+    block = torch.empty(min(length, len(query)), len(key), dtype=query.dtype, device=query.device)
+    for rows in query.split(length):
+        yield torch.addmm(bias, rows, key.T, out=block[: len(rows)])
+
+
+def swept_products(products: Tensor, bias: Tensor, epsilon: float) -> Iterator[Tensor]:
+    """Scores s_ji/epsilon + b_i from held products in blocks of rows."""
+    return (torch.add(bias, rows, alpha=1 / epsilon) for rows in products.split(sum_length(products)))
 
 
 def chunk_length(n_keys: int) -> int:

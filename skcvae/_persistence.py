@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -234,7 +234,7 @@ class _Reader:
             raise _unknown(written["layer"])
         layer: nn.Module = getattr(nn, written["layer"])(**{k: self.read(v) for k, v in written["arguments"].items()})
         self.objects[written["number"]] = layer
-        return self._filled(layer, written)
+        return cast(nn.Module, self._filled(layer, written).to(memory_format=torch.channels_last))
 
     def _object(self, written: dict[str, Any]) -> Any:
         kind = ESTIMATORS.get(written["object"], _known().get(written["object"]))

@@ -127,7 +127,7 @@ def test_log_normaliser_extends_the_potential(model, X):
     output = torch.as_tensor(model.module_(model._pool.draws.float()).detach().double())
     cost = model.likelihood_.cost(x, output)
     eta, normaliser = model.likelihood_.natural(output)
-    scores = x @ eta.T + model._pool.coupling.bias + normaliser - normaliser - model.likelihood_.carrier(x)[:, None]
+    scores = x @ eta.T + model._pool.log_coupling + normaliser - normaliser - model.likelihood_.carrier(x)[:, None]
     expected = torch.logsumexp(scores, 1).detach().numpy()
     assert cost.shape == scores.shape
     np.testing.assert_allclose(model.posterior(X).log_normaliser, expected, atol=1e-3)

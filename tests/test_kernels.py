@@ -67,6 +67,26 @@ def test_sums_of_held_products_are_the_formula(monkeypatch, pairs):
     torch.testing.assert_close(_kernels.column_log_sums(products, down, epsilon), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("pairs", [1, 100, 2**20])
+@pytest.mark.parametrize("softness", [0.0, 0.4, 1.0])
+def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softness):
+    """Columns that hold less than exp(-64) of the mass are told; of the others both sums are right, at any size of the weights."""
+    monkeypatch.setattr(_kernels, "PAIRS_PER_SWEEP", pairs)
+    query, key, _, bias = problem(40, 30, 3, 2, 1.0, torch.float64)
+    bias[:4] -= torch.tensor([20.0, 40.0, 200.0, 5000.0])
+    offset = torch.linspace(-900, 900, 30, dtype=torch.float64)
+    log_sum, log_total, known = _kernels.both_passes(_kernels.swept(query, key, bias), offset, softness)
+    scores = query @ key.T + bias
+    expected = scores.logsumexp(1)
+    log_weights = offset + softness * expected
+    total = (scores + (log_weights - expected)[:, None]).logsumexp(0)
+    torch.testing.assert_close(log_sum, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(log_total[known], total[known], rtol=0, atol=2e-7)
+    assert known[total > log_weights.logsumexp(0) - 63].all()
+    assert not known[total < log_weights.logsumexp(0) - 65].any()
+    assert not known[2:4].any()
+
+
 def test_marginal_error_is_chi_square():
     density = torch.tensor([0.5, 1.5, 1.2, 0.8], dtype=torch.float64)
     other = torch.tensor([0.6, 1.4, 0.9, 1.1], dtype=torch.float64)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from skcvae import CoupledVAE
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, pareto_k, posterior
+from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, in_precision, pareto_k, posterior
 from skcvae.posteriors._pool import relative_error
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 from skcvae.transport import SemiDual
@@ -123,7 +123,7 @@ def test_encoder_s_score_is_the_exact_density_where_the_pool_fails(linear):
 def test_encoder_s_posterior_has_more_effective_draws(linear):
     X, model = linear
     found, x = model.posterior(X[:100]), model._standardised(X[:100])
-    pooled = posterior(PoolInference(model._pool, model.likelihood_, 1.0), x)
+    pooled = posterior(in_precision(PoolInference(model._pool, model.likelihood_, 1.0), x), x)
     share = found.effective_sample_size / sum(len(d[0]) for d in [next(found.draws())])
     assert np.median(share) > 5 * np.median(pooled.effective_sample_size / len(model._pool.draws))
     assert np.median(found.pareto_k()) < 0.7 < np.median(pooled.pareto_k())
@@ -150,7 +150,7 @@ def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
     params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
     model = CoupledVAE(2, prior=prior, proposal="encoder", **params).fit(X)
     x = model._standardised(X)
-    pooled = posterior(PoolInference(model._pool, model.likelihood_, 1.0), x)
+    pooled = posterior(in_precision(PoolInference(model._pool, model.likelihood_, 1.0), x), x)
     spread = np.sqrt(np.einsum("nkk->nk", pooled.covariance))
     assert np.median(np.abs(model.transform(X) - pooled.mean) / spread) < 0.15
     with torch.no_grad():

@@ -1,5 +1,6 @@
 """Laws of the semi-dual: its gradient, its invariances, its solution against POT, and the linear-Gaussian closed forms."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from scipy.special import ndtri
 
-from skcvae import _pot
+from skcvae import _kernels, _pot
 from skcvae.transport import (
     SemiDual,
     Source,
@@ -100,6 +101,22 @@ def test_gradient_against_autograd_and_finite_differences(small):
     step = 1e-5 * torch.eye(12, dtype=torch.float64)
     difference = torch.stack([value(source, target, f + s) - value(source, target, f - s) for s in step]) / 2e-5
     torch.testing.assert_close(difference.detach(), gradient, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.3])
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_passes_at_once_and_in_turn_agree(small, monkeypatch, softness, held, scale):
+    """Also for data that are starved by thousands of epsilon, whose masses the sweep cannot know."""
+    source, target = small
+    products = target.natural @ source.statistics.T if held else None
+    target = dataclasses.replace(target, softness=softness, products=products)
+    f = scale * torch.randn(12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    at_once = evaluate(source, target, f, EPSILON)
+    monkeypatch.setattr(_kernels, "MOST_SWEPT", 11)
+    in_turn = evaluate(source, dataclasses.replace(target, products=None), f, EPSILON)
+    for name in ("prior_potential", "barycentre", "log_mass", "log_density", "dual_value"):
+        torch.testing.assert_close(getattr(at_once, name), getattr(in_turn, name), rtol=1e-9, atol=1e-6)
 
 
 def test_solution_agrees_with_pot(small):

@@ -81,32 +81,37 @@ def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
 
 
 def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_iter: int) -> Frozen:
-    """The pool and its record, in double precision; at a hard marginal with the gauge in which g averages to zero on the pool."""
-    output = problem.predicted(draws.z).double()
-    family, epsilon, log_weights = copy.deepcopy(problem.family).double(), problem.setting.epsilon, draws.log_weights.double()
+    """The pool and its record, on the CPU; at a hard marginal with the gauge in which g averages to zero on the pool.
+
+    All sums are made in double precision. What is as large as the decoder's outputs is kept in theirs.
+    """
+    predicted = problem.predicted(draws.z)
+    output, log_weights = predicted.double(), draws.log_weights.double()
+    family, epsilon = copy.deepcopy(problem.family).double(), problem.setting.epsilon
     x, f, softness = problem.x.double(), potential.double(), problem.setting.softness
     source = Source(family.statistics(x), family.carrier(x))
     eta, normaliser = family.natural(output)
     side = prior_side(source, Target(eta, normaliser, log_weights, softness=softness), f, epsilon)
     gauge = float((log_weights.exp() * side.prior_potential).sum()) if softness == 0 else 0.0
-    coupling = Scores(eta / epsilon, log_weights + (side.prior_potential - gauge - normaliser) / epsilon)
-    key, tempered_normaliser = family.tempered(epsilon).double().natural(output)
-    density = Scores(key, log_weights - tempered_normaliser)
-    pool = Pool(draws.z.double(), family.mean(output), coupling, density, log_weights + side.log_density)
+    log_coupling = log_weights + (side.prior_potential - gauge - normaliser) / epsilon
+    log_density = log_weights - family.tempered(epsilon).double().natural(output)[1]
+    parts = draws.z.double(), predicted, log_coupling, log_density, log_weights + side.log_density
+    pool = Pool(*(part.cpu() for part in parts))
     value = float(side.dual_value) + family.log_volume
     record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(output))
-    planes = supporting_planes(eta, normaliser, side, epsilon)
+    planes = supporting_planes(eta, normaliser, side, epsilon, predicted.dtype)
     return Frozen(pool, record, planes, float((log_weights.exp() * side.c_transform).sum()), potential)
 
 
-def supporting_planes(eta: Tensor, normaliser: Tensor, side: PriorSide, epsilon: float) -> Scores:
+def supporting_planes(eta: Tensor, normaliser: Tensor, side: PriorSide, epsilon: float, dtype: torch.dtype) -> Scores:
     r"""What extends the c-transform from the pool to any latent point without the data.
 
     .. math:: g^0(z) = A(z) - \epsilon L(\eta(z)), \qquad
               L(\eta) = \log \frac1n \sum_i e^{(f_i - h_i + t_i \cdot \eta)/\epsilon} \ge
               \max_j \big( L(\eta_j) + O_j \cdot (\eta - \eta_j)/\epsilon \big)
 
-    L is convex and its gradient at a draw is the barycentre there: the planes touch it at every draw of the pool.
+    L is convex and its gradient at a draw is the barycentre there: the planes touch it at every draw of the pool, also where the
+    gradient is rounded to the precision in which it is kept.
     """
-    key = side.barycentre / epsilon
-    return Scores(key, (normaliser - side.c_transform) / epsilon - (key * eta).sum(1))
+    key = (side.barycentre / epsilon).to(dtype)
+    return Scores(key.cpu(), ((normaliser - side.c_transform) / epsilon - (key * eta).sum(1)).cpu())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -86,14 +87,25 @@ class PoolInference(Inference):
     family: Family
     epsilon: float
 
+    @cached_property
+    def coupling(self) -> Scores:
+        """The coupled posterior's weights."""
+        return Scores(self.family.natural(self.pool.output)[0] / self.epsilon, self.pool.log_coupling)
+
+    @property
+    def mixture(self) -> Mixture:
+        """The density that samples are drawn from."""
+        matched = self.family.tempered(self.epsilon)
+        return Mixture(Scores(matched.natural(self.pool.output)[0], self.pool.log_density), matched)
+
     def mean(self, x: Tensor) -> Tensor:
-        return self.pool.coupling.average(self.family.statistics(x), self.pool.draws)
+        return self.coupling.average(self.family.statistics(x), self.pool.draws)
 
     def reconstruction(self, x: Tensor) -> Tensor:
-        return self.pool.coupling.average(self.family.statistics(x), self.pool.means)
+        return self.coupling.average(self.family.statistics(x), self.family.mean(self.pool.output))
 
     def moments(self, x: Tensor) -> Moments:
-        statistics, draws, scores = self.family.statistics(x), self.pool.draws, self.pool.coupling
+        statistics, draws, scores = self.family.statistics(x), self.pool.draws, self.coupling
         products = (draws[:, :, None] * draws[:, None, :]).flatten(1)  # (m, k^2)
         log_sum = scores.log_sum(statistics)
         both = scores.average(statistics, torch.cat([draws, products], 1))
@@ -104,20 +116,15 @@ class PoolInference(Inference):
 
     def effective_size(self, x: Tensor) -> Tensor:
         statistics = self.family.statistics(x)
-        return self.pool.coupling.effective_size(statistics, self.pool.coupling.log_sum(statistics))
+        return self.coupling.effective_size(statistics, self.coupling.log_sum(statistics))
 
     def weights(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        for block in self.pool.coupling.blocks(self.family.statistics(x)):
+        for block in self.coupling.blocks(self.family.statistics(x)):
             yield block, self.pool.draws
 
     def most_probable(self, x: Tensor) -> Tensor:
         """Index of the draw with the largest weight, (n,)."""
-        return self.pool.coupling.most_probable(self.family.statistics(x))
-
-    @property
-    def mixture(self) -> Mixture:
-        """The density that samples are drawn from."""
-        return Mixture(self.pool.density, self.family.tempered(self.epsilon))
+        return self.coupling.most_probable(self.family.statistics(x))
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.mixture.log_density(x)

@@ -68,26 +68,22 @@ class Pool:
     Attributes
     ----------
     draws : Tensor of shape (m, k), z
-    means : Tensor of shape (m, d), the decoder's means, standardised
-    coupling : Scores, the coupled posterior's weights
-    density : Scores, the weights b_j p(x given z_j) of the density that samples are drawn from
+    output : Tensor of shape (m, r), the decoder's outputs, in the precision of the training
+    log_coupling : Tensor of shape (m,), the part of the coupled posterior's log-weights that is the same for all rows
+    log_density : Tensor of shape (m,), that of the weights b_j p(x given z_j) of the density that samples are drawn from
     log_aggregate : Tensor of shape (m,), log of b_j w_j, the aggregate posterior on the pool
     """
 
     draws: Tensor
-    means: Tensor
-    coupling: Scores
-    density: Scores
+    output: Tensor
+    log_coupling: Tensor
+    log_density: Tensor
     log_aggregate: Tensor
 
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draws of z from the aggregate posterior, (n_samples, k)."""
         weights = torch.softmax(self.log_aggregate.double(), 0).cpu().numpy()
         return self.draws.double().cpu().numpy()[rng.choice(len(weights), size=n_samples, p=weights / weights.sum())]
-
-    def to(self, like: Tensor) -> Pool:
-        """The pool in another tensor's precision and place."""
-        return converted(self, like)
 
 
 @dataclass(frozen=True)

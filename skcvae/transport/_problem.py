@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,7 +193,10 @@ def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float
 
     with :math:`g^0` the c-transform and :math:`\rho` the softness; J tends to :math:`\frac1n \sum f + \sum b g` as it falls to 0.
     """
-    hard, average = columns(source, target, potential, epsilon)
+    return _side(target, potential, *columns(source, target, potential, epsilon), epsilon)
+
+
+def _side(target: Target, potential: Tensor, hard: Tensor, average: Callable[[], Tensor], epsilon: float) -> PriorSide:
     rho = target.softness
     log_density, g = -rho * hard / epsilon, (1 - rho) * hard
     gain = g if rho == 0 else -epsilon / rho * log_density.expm1()
@@ -203,10 +206,49 @@ def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float
 def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float) -> State:
     """Both passes of the semi-dual at a potential: columns (g, barycentres), then rows (the data marginal)."""
     target = with_products(source, target)
+    both = _in_turn if target.products is None and len(potential) > _kernels.MOST_SWEPT else _at_once
+    side, masses = both(source, target, potential, epsilon)
+    return State(potential, side.prior_potential, side.average, masses, side.log_density, side.dual_value, target.softness)
+
+
+def _in_turn(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[PriorSide, Tensor]:
+    """Both passes, one after the other."""
     side = prior_side(source, target, potential, epsilon)
-    g = side.prior_potential
-    masses = log_mass(source, target, potential, g, epsilon)
-    return State(potential, g, side.average, masses, side.log_density, side.dual_value, target.softness)
+    return side, log_mass(source, target, potential, side.prior_potential, epsilon)
+
+
+def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[PriorSide, Tensor]:
+    """Both passes over the same exponentials; the masses that underflow are summed once more, as logarithms."""
+    bias, shift = _column_sides(source, target, potential, epsilon)
+    offset = target.log_weights - target.softness * shift / epsilon
+    log_sum, log_total, known = _kernels.both_passes(_scores(source, target, bias, epsilon), offset, target.softness)
+    average = functools.partial(_barycentres, source, target, bias, epsilon)
+    side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
+    log_total += math.log(len(potential))
+    if not known.all():
+        some = (~known).nonzero()[:, 0]
+        products = None if target.products is None else target.products[:, some]
+        arguments = source.rows(some), dataclasses.replace(target, products=products), potential[some]
+        log_total[some] = log_mass(*arguments, side.prior_potential, epsilon)
+    return side, log_total
+
+
+def _column_sides(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """What is added to every column of the scores (n,), and to every c-transform (m,)."""
+    return (potential - source.carrier) / epsilon, target.normaliser + epsilon * math.log(len(potential))
+
+
+def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> Iterator[Tensor]:
+    r"""Blocks of rows of the scores :math:`(f_i - C_{ij} + A_j)/\epsilon`, (m, n)."""
+    if target.products is None:
+        return _kernels.swept(target.natural / epsilon, source.statistics, bias)
+    return _kernels.swept_products(target.products, bias, epsilon)
+
+
+def _barycentres(source: Source, target: Target, bias: Tensor, epsilon: float) -> Tensor:
+    if target.products is None:
+        return _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)[1]
+    return _kernels.row_averages(target.products, bias, source.statistics, epsilon)
 
 
 def c_transform(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -220,12 +262,12 @@ def c_transform(source: Source, target: Target, potential: Tensor, epsilon: floa
 
 def columns(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Callable[[], Tensor]]:
     """`c_transform` with the barycentres as a function, which costs nothing before it is called where products are held."""
-    bias, shift = (potential - source.carrier) / epsilon, target.normaliser + epsilon * math.log(len(potential))
+    bias, shift = _column_sides(source, target, potential, epsilon)
     if target.products is None:
         log_sum, barycentre = _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)
         return shift - epsilon * log_sum, lambda: barycentre
     log_sum = _kernels.row_log_sums(target.products, bias, epsilon)
-    return shift - epsilon * log_sum, functools.partial(_kernels.row_averages, target.products, bias, source.statistics, epsilon)
+    return shift - epsilon * log_sum, functools.partial(_barycentres, source, target, bias, epsilon)
 
 
 def log_mass(source: Source, target: Target, potential: Tensor, prior_potential: Tensor, epsilon: float) -> Tensor:
