@@ -47,7 +47,7 @@ GRID: dict[str, list[dict[str, Any]]] = {
     "CoupledVAE": [{}],
     "VAE": SCALES,
     "VAE-NF": SCALES,
-    "WAE": [{"scale": 0.707, "penalty": penalty, "batch_norm": True} for penalty in (1.0, 10.0, 100.0)],
+    "WAE": [{"scale": 0.707, "penalty": penalty, "batch_norm": True} for penalty in (1.0, 10.0, 100.0, 1000.0)],
     "InfoVAE": SCALES,
 }
 MIXTURE = "VAE + mixture"
