@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from skcvae import _training, objectives
+from skcvae._training import Course
 from skcvae.divergences import Measure
 from skcvae.likelihoods import Family
-from skcvae.networks import Decoder, seeded
+from skcvae.networks import Decoder, has_modes, seeded
 from skcvae.posteriors import AmortisedInference, Coordinates, Encoder, Laplace, LocalDraws, Mixture, Rows, Scores
 from skcvae.priors import Prior
 
@@ -36,7 +37,6 @@ class Setting:
     max_iter: int
     tol: float
     patience: int
-    verbose: bool
 
     @property
     def rising(self) -> float:
@@ -84,13 +84,10 @@ def _regression(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return solution[:-1], solution[-1], residual.square().mean(0).sqrt()
 
 
-def train(model: Model, measure: Measure | None, setting: Setting) -> list[float]:
+def train(course: Course[Model], measure: Measure | None, setting: Setting) -> list[float]:
     """Descend on minibatches; returns the curve of the loss in nats, in standardised units."""
-    steps = _Steps(model, measure, setting)
-    for module in (model.encoder, model.decoder):
-        module.train()
-    with seeded(int(model.rng.integers(2**63))):  # for layers that draw
-        _training.repeat(steps.step, setting.max_iter, "train", setting.verbose)
+    model = course.root
+    steps = course.loop("train", lambda: _Steps(model, measure, setting), setting.max_iter)
     for module in (model.encoder, model.decoder):
         module.eval()
     return steps.losses
@@ -102,17 +99,22 @@ class _Steps:
     def __init__(self, model: Model, measure: Measure | None, setting: Setting) -> None:
         self.model, self.setting, self.losses = model, setting, list[float]()
         self.generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
-        self.batch = _batches(model.x, setting.batch_size, self.generator)
+        self.batches = _Batches(model.x, setting.batch_size, self.generator)
         self.gaussian = model.coordinates.gaussian(model.x)
         self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
         self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
         self.penalty = None if measure is None else _Penalty(model, measure, setting)
+        self.has_modes = has_modes(model.encoder) or has_modes(model.decoder)
+        self.rng = np.random.default_rng(int(model.rng.integers(2**63)))
+        for module in (model.encoder, model.decoder):
+            module.train()
 
     def step(self, t: int) -> bool:
         """One step; True when training may end."""
         setting = self.setting
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
-        self.losses.append(_training.descend(self.optimiser, self._loss(next(self.batch), self._kl_weight(t))))
+        with seeded(int(self.rng.integers(2**63))) if self.has_modes else nullcontext():  # for layers that draw
+            self.losses.append(_training.descend(self.optimiser, self._loss(self.batches.following(), self._kl_weight(t))))
         return t >= setting.rising and self.plateau.reached(self.losses[-1])
 
     def _kl_weight(self, t: int) -> float:
@@ -158,13 +160,19 @@ class _Penalty:
         return value
 
 
-def _batches(x: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+class _Batches:
     """Rows in a random order, epoch by epoch; an incomplete batch is left out where there is a complete one."""
-    while True:
-        order = torch.randperm(len(x), generator=generator).to(x.device)
-        for index in order.split(size):
-            if len(index) == size or len(x) < size:
-                yield x[index]
+
+    def __init__(self, x: Tensor, size: int, generator: torch.Generator) -> None:
+        self.x, self.size, self.generator = x, min(size, len(x)), generator
+        self.left: list[Tensor] = []
+
+    def following(self) -> Tensor:
+        """The next batch."""
+        if not self.left:
+            order = torch.randperm(len(self.x), generator=self.generator).to(self.x.device)
+            self.left = [index for index in order.split(self.size) if len(index) == self.size][::-1]
+        return self.x[self.left.pop()]
 
 
 @torch.no_grad()

@@ -51,6 +51,9 @@ SHARED = {
         Source of all randomness of the fit. None draws fresh entropy; an int gives the same fit on the same machine.
     verbose : bool, default=False
         Show progress.
+    checkpoint : path or None, default=None
+        A file in which the fit keeps its state, every 200 steps. Where it is there, `fit` goes on
+        from it and ends as if it had not been interrupted; at the end it is removed. It is a pickle: resume only from your own.
 
     Attributes
     ----------
@@ -123,10 +126,12 @@ class AutoencoderModel(LatentVariableModel):
         setting = self._setting()
         model = self._model(X, setting.kl_weight)
         measure = self._measure(model, setting.divergence_weight)
+        course = self._course(model, X, {"x": model.x})
         with self._told_when_diverged("lower the weights of the loss"):
-            _amortise.start(model, setting.kl_weight)
-            losses = _amortise.train(model, measure, setting)
-        self._keep(model, losses, setting)
+            course.stage("start", lambda: _amortise.start(course.root, setting.kl_weight))
+            losses = _amortise.train(course, measure, setting)
+        self._keep(course.root, losses, setting)
+        course.end()
 
     def _keep(self, model: _amortise.Model, losses: list[float], setting: _amortise.Setting) -> None:
         is_taught = setting.kl_weight > 0
@@ -186,5 +191,4 @@ class AutoencoderModel(LatentVariableModel):
             max_iter=int(self.max_iter),
             tol=float(self.tol),
             patience=int(self.n_iter_no_change),
-            verbose=bool(self.verbose),
         )

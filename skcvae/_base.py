@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from skcvae import _persistence, posteriors
 from skcvae import _validation as check
-from skcvae._training import Diverged
+from skcvae._checkpoint import Checkpoint
+from skcvae._training import Course, Diverged, Root
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.posteriors import Inference, Posterior
@@ -38,16 +39,6 @@ SOURCES = ("prior", "aggregate")
 class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC):
     """Base of the estimators: a decoder, a likelihood, a prior, and an inference that answers for rows of data."""
 
-    n_components: int
-    likelihood: str | Likelihood
-    network: Any
-    hidden_layer_sizes: Sequence[int]
-    activation: str
-    batch_size: int
-    learning_rate_init: float
-    tol: float
-    device: str | torch.device
-    random_state: Any
     prior_: Prior
     likelihood_: Family
     module_: nn.Module
@@ -75,6 +66,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         self.n_components = n_components
         self.prior = prior
@@ -91,6 +83,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint = checkpoint
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -312,6 +305,13 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _course(self, root: Root, X: NDArray, held: dict[str, Tensor]) -> Course[Root]:
+        """The course of a fit, from its checkpoint if there is one; what is held is in no checkpoint."""
+        path = check.check_path("checkpoint", self.checkpoint)
+        ignored = ("checkpoint", "verbose")
+        checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, X, ignored), held)
+        return Course(root, bool(self.verbose), checkpoint)
 
     def _check_shared_numbers(self) -> None:
         for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):

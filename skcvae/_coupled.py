@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import numbers
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -117,6 +118,9 @@ class CoupledVAE(LatentVariableModel):
         Source of all randomness of the fit. None draws fresh entropy; an int gives the same fit on the same machine.
     verbose : bool, default=False
         Show progress.
+    checkpoint : path or None, default=None
+        A file in which the fit keeps its state, every 200 steps and after every round of polishing. Where it is there, `fit` goes
+        on from it and ends as if it had not been interrupted; at the end it is removed. It is a pickle: resume only from your own.
 
     Attributes
     ----------
@@ -180,6 +184,7 @@ class CoupledVAE(LatentVariableModel):
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             n_components,
@@ -197,6 +202,7 @@ class CoupledVAE(LatentVariableModel):
             device=device,
             random_state=random_state,
             verbose=verbose,
+            checkpoint=checkpoint,
         )
         self.epsilon = epsilon
         self.varsigma = varsigma
@@ -289,13 +295,16 @@ class CoupledVAE(LatentVariableModel):
 
     def _fit(self, X: NDArray[np.float64]) -> None:
         problem = self._problem(X)
+        course = self._course(problem, X, problem.held)
+        problem = course.root
         with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
-            linear = _phases.start(problem)
-            trained, history = _phases.train(problem, linear.temperature)
-            potential, settled = _phases.polish(problem, [linear, trained])
+            linear = course.stage("start", lambda: _phases.start(problem))
+            trained, history = _phases.train(course, linear.temperature)
+            potential, settled = _phases.polish(course, [linear, trained])
             frozen = _phases.freeze(problem, potential, self.pool_size)
             proposal = self._propose(problem, frozen)
         self._keep(problem, frozen, history, settled, proposal)
+        course.end()
 
     def _propose(self, problem: _phases.Problem, frozen: _phases.Frozen) -> Encoder | None:
         if self.proposal == "prior":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,6 +83,7 @@ class InfoVAE(AutoencoderModel):
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             n_components,
@@ -99,6 +101,7 @@ class InfoVAE(AutoencoderModel):
             device=device,
             random_state=random_state,
             verbose=verbose,
+            checkpoint=checkpoint,
         )
         self.posterior = posterior
         self.alpha = alpha

@@ -147,6 +147,7 @@ class _Writer:
             np.ndarray: self._array,
             Tensor: lambda v: {"tensor": self._stored(v)},
             torch.dtype: lambda v: {"dtype": str(v).removeprefix("torch.")},
+            os.PathLike: os.fspath,
             torch.device: lambda v: {"device": str(v)},
             list: lambda v: [self.written(item) for item in v],
             tuple: lambda v: {"tuple": [self.written(item) for item in v]},

@@ -1,19 +1,24 @@
-"""The loop: steps, learning rate, history and progress; it sees parameters and a step function, and nothing of models."""
+"""The loop: steps, learning rate, progress and resuming; it sees parameters and a step function, and nothing of models."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from skcvae._checkpoint import Checkpoint
+
 #: Share of a cycle over which the learning rate rises.
 WARM_UP = 0.05
 #: Steps averaged into one point of the curve that decides when to stop.
 WINDOW = 50
+#: Steps between two checkpoints.
+CHECKPOINT_STEPS = 200
 
 
 class Diverged(FloatingPointError):
@@ -76,11 +81,101 @@ def one_cycle(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
 
 
-def repeat(step: Callable[[int], bool], n_steps: int, description: str, verbose: bool) -> int:
-    """Call `step(t)` for t = 0, 1, ... until it returns True; returns the number of calls. A bar shows progress if asked."""
-    bar = tqdm(range(n_steps), desc=description, disable=not verbose, mininterval=0.5)
+def repeat(step: Callable[[int], bool], n_steps: int, description: str, verbose: bool, first: int = 0) -> int:
+    """Call `step(t)` for t = first, first + 1, ... below `n_steps` until it returns True; returns the next t.
+
+    A bar shows progress if asked.
+    """
+    bar = tqdm(range(first, n_steps), desc=description, disable=not verbose, mininterval=0.5, initial=first, total=n_steps)
+    following = first
     for t in bar:
+        following = t + 1
         if step(t):
             break
     bar.close()
-    return t + 1
+    return following
+
+
+class Steps(Protocol):
+    """The state of a loop, which goes from one step to the next."""
+
+    def step(self, t: int) -> bool:
+        """One step; True when the loop may end."""
+
+
+Root = TypeVar("Root")
+Owner = TypeVar("Owner", bound=Steps)
+Result = TypeVar("Result")
+
+
+@dataclass
+class _State(Generic[Root]):
+    """What has been done: results by the names of stages, and the loop that is under way, by its name, with its next step."""
+
+    root: Root
+    done: dict[str, Any] = field(default_factory=dict)
+    loop: tuple[str, Steps, int] | None = None
+
+
+class Course(Generic[Root]):
+    """A fit as a course of stages and loops, each with a name of its own; where there is a checkpoint it goes on from there.
+
+    Parameters
+    ----------
+    root : what the stages change; all of them must use `Course.root`
+    verbose : bool, whether loops show their progress
+    checkpoint : Checkpoint or None
+
+    Everything that a stage or loop depends on must be in `root`, in the results of earlier ones, or the same in every run; and
+    nothing but a stage or a loop may change `root`.
+    """
+
+    def __init__(self, root: Root, verbose: bool = False, checkpoint: Checkpoint | None = None) -> None:
+        found: _State[Root] | None = None if checkpoint is None else checkpoint.read()
+        self.state = _State(root) if found is None else found
+        self.verbose, self.checkpoint = verbose, checkpoint
+
+    @property
+    def root(self) -> Root:
+        """What the stages change, as it is by now."""
+        return self.state.root
+
+    def stage(self, name: str, make: Callable[[], Result]) -> Result:
+        """The result of a stage, made unless it is there."""
+        if name in self.state.done:
+            return self.state.done[name]
+        return self._finished(name, make())
+
+    def loop(self, name: str, make: Callable[[], Owner], n_steps: int, every: int = CHECKPOINT_STEPS, shown: bool = True) -> Owner:
+        """The owner of a loop after its last step; a checkpoint is written after every so many."""
+        if name in self.state.done:
+            return self.state.done[name]
+        if self.state.loop is None or self.state.loop[0] != name:
+            self.state.loop = name, make(), 0
+        owner: Any
+        _, owner, first = self.state.loop
+
+        def step(t: int) -> bool:
+            if t > first and t % every == 0:
+                self.state.loop = name, owner, t
+                self._write()
+            return owner.step(t)
+
+        repeat(step, n_steps, name, self.verbose and shown, first)
+        self.state.loop = None
+        return self._finished(name, owner)
+
+    def end(self) -> None:
+        """Forget the checkpoint."""
+        if self.checkpoint is not None:
+            self.checkpoint.remove()
+
+    def _finished(self, name: str, result: Result) -> Result:
+        if self.checkpoint is not None:
+            self.state.done[name] = result
+            self._write()
+        return result
+
+    def _write(self) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.write(self.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,6 +76,7 @@ class VAE(AutoencoderModel):
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             n_components,
@@ -92,6 +94,7 @@ class VAE(AutoencoderModel):
             device=device,
             random_state=random_state,
             verbose=verbose,
+            checkpoint=checkpoint,
         )
         self.posterior = posterior
         self.beta = beta

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import numbers
+import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,8 @@ from sklearn.utils.validation import check_array, validate_data
 DTYPES = (np.float64, np.float32)
 #: Rows that inference holds at once.
 ROWS_PER_BLOCK = 8192
+#: Where an object's representation says at which address it is.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False) -> NDArray:
@@ -64,6 +70,25 @@ def check_number(
     number = float(value)  # type: ignore[arg-type]
     if not (np.isfinite(number) or (infinite and number > 0)) or not low <= number <= high or (open_low and number == low):
         raise ValueError(expected)
+
+
+def check_path(name: str, value: object) -> Path | None:
+    """The path of a file in a folder that is there, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be the path of a file or None, got {value!r} (type {type(value).__name__}).")
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{name} must be the path of a file in a folder that exists, got {os.fspath(value)!r}.")
+    return path
+
+
+def fingerprint(estimator: BaseEstimator, X: NDArray, ignored: tuple[str, ...]) -> str:
+    """What two fits have in common that must end alike: the class, the parameters but some, and the data."""
+    parameters = {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=False).items()}
+    kept = {name: value for name, value in parameters.items() if name not in ignored}
+    return repr((type(estimator).__name__, kept, X.shape, hashlib.sha256(np.ascontiguousarray(X)).hexdigest()))
 
 
 def choose(name: str, value: object, registry: dict[str, Any], base: type | None = None) -> Any:

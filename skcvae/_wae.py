@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,7 @@ class WAE(AutoencoderModel):
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             n_components,
@@ -93,6 +95,7 @@ class WAE(AutoencoderModel):
             device=device,
             random_state=random_state,
             verbose=verbose,
+            checkpoint=checkpoint,
         )
         self.posterior = posterior
         self.divergence = divergence

@@ -17,7 +17,7 @@ ROWS = [
     ["objectives", "posteriors"],
     ["priors", "likelihoods", "transport", "divergences"],
     ["networks"],
-    ["_kernels", "_pot"],
+    ["_kernels", "_pot", "_checkpoint"],
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEVEL = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}

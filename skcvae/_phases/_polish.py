@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from skcvae import _training, objectives
 from skcvae._phases._problem import Layout, Problem
+from skcvae._training import Course
 from skcvae.transport import Target, evaluate, prior_side, with_products
 
 #: Draws of a round on which the potential is solved, and iterations of that.
@@ -59,62 +61,72 @@ class FrozenPlan:
         return float((self.weight * self.divergence).mean())
 
 
-def polish(problem: Problem, layouts: list[Layout]) -> tuple[Tensor, bool]:
+def polish(course: Course[Problem], layouts: list[Layout]) -> tuple[Tensor, bool]:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
     The first round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
     best round. Returns its potential, and whether the last stage ended by itself.
     """
-    plan, settled, left = _best_after_one_round(problem, layouts), False, problem.solver.polish_rounds - 1
+    plan, settled, left = _best_after_one_round(course, layouts), False, course.root.solver.polish_rounds - 1
     for number, stage in enumerate(STAGES):
-        plan, used, settled = _rounds(problem, plan, stage, round(stage.share * left), f"polish, stage {number + 1}")
-        left -= used
+        name, n_rounds = f"polish, stage {number + 1}", round(stage.share * left)
+        make = functools.partial(_Rounds, course.root, plan, stage, name, n_rounds)
+        rounds = course.loop(name, make, n_rounds, every=1, shown=False)
+        plan, settled, left = course.stage(f"{name}, best", rounds.best), rounds.settled, left - rounds.made
     return plan.potential, settled
 
 
-def _rounds(problem: Problem, plan: FrozenPlan, stage: Stage, rounds: int, description: str) -> tuple[FrozenPlan, int, bool]:
-    """The rounds of one stage: the plan of the best, the rounds made, and whether they ended by themselves."""
-    best, tol = _Best(problem, plan), problem.setting.tol
-    while len(best.values) <= rounds:
-        if plan.residual <= tol or _stalled(best.values, tol):
-            return best.restored(problem), len(best.values) - 1, True
-        _regress(problem, plan, stage, f"{description}, {len(best.values)}/{rounds}")
-        plan = _frozen_plan(problem, stage, plan.potential, problem.setting.epsilon)
-        best.take(problem, plan)
-    return best.restored(problem), rounds, False
+class _Rounds:
+    """The rounds of one stage: the values of all, the last plan, and the plan and the layout of the lowest value."""
 
+    def __init__(self, problem: Problem, plan: FrozenPlan, stage: Stage, name: str, n_rounds: int) -> None:
+        self.problem, self.stage, self.name, self.n_rounds = problem, stage, name, n_rounds
+        self.values, self.settled = list[float](), False
+        self._take(plan)
 
-class _Best:
-    """The values of all rounds, and the plan and the layout of the one with the lowest."""
+    @property
+    def made(self) -> int:
+        """Rounds made."""
+        return len(self.values) - 1
 
-    def __init__(self, problem: Problem, plan: FrozenPlan) -> None:
-        self.values: list[float] = []
-        self.take(problem, plan)
+    def step(self, t: int) -> bool:
+        """One round, unless the plan before it is as good as it gets: then True."""
+        self.settled = self.plan.residual <= self.problem.setting.tol or _stalled(self.values, self.problem.setting.tol)
+        if not self.settled:
+            _regress(self.problem, self.plan, self.stage, f"{self.name}, {t + 1}/{self.n_rounds}")
+            self._take(_frozen_plan(self.problem, self.stage, self.plan.potential, self.problem.setting.epsilon))
+        return self.settled
 
-    def take(self, problem: Problem, plan: FrozenPlan) -> None:
-        """Note a round."""
+    def _take(self, plan: FrozenPlan) -> None:
         if plan.value < min(self.values, default=math.inf) or not self.values:
-            self.plan, self.layout = plan, Layout.of(problem, plan.potential, problem.setting.epsilon)
+            self.lowest = plan, Layout.of(self.problem, plan.potential, self.problem.setting.epsilon)
         self.values.append(plan.value)
+        self.plan = plan
 
-    def restored(self, problem: Problem) -> FrozenPlan:
+    def best(self) -> FrozenPlan:
         """The best plan, with the problem back at it."""
-        self.layout.restore(problem)
-        return self.plan
+        plan, layout = self.lowest
+        layout.restore(self.problem)
+        return plan
 
 
-def _best_after_one_round(problem: Problem, layouts: list[Layout]) -> FrozenPlan:
+def _best_after_one_round(course: Course[Problem], layouts: list[Layout]) -> FrozenPlan:
     """Polish every layout once, leave the problem at the best of them and return its plan."""
-    plans, ends = [], []
-    for number, layout in enumerate(layouts):
-        layout.restore(problem)
-        plan = _frozen_plan(problem, STAGES[0], layout.potential, layout.temperature)
-        _regress(problem, plan, STAGES[0], f"layout {number + 1}/{len(layouts)}")
-        plans.append(_frozen_plan(problem, STAGES[0], plan.potential, problem.setting.epsilon))
-        ends.append(Layout.of(problem, plans[-1].potential, problem.setting.epsilon))
-    best = min(range(len(plans)), key=lambda i: plans[i].value)
-    ends[best].restore(problem)
-    return plans[best]
+    names = [f"layout {number + 1}/{len(layouts)}" for number in range(len(layouts))]
+    makes = (functools.partial(_one_round, course.root, *item) for item in zip(layouts, names, strict=True))
+    ends = [course.stage(name, make) for name, make in zip(names, makes, strict=True)]
+    plan, layout = min(ends, key=lambda end: end[0].value)
+    course.stage("best layout", lambda: layout.restore(course.root))
+    return plan
+
+
+def _one_round(problem: Problem, layout: Layout, name: str) -> tuple[FrozenPlan, Layout]:
+    """The plan and the layout after one round from a given one."""
+    layout.restore(problem)
+    plan = _frozen_plan(problem, STAGES[0], layout.potential, layout.temperature)
+    _regress(problem, plan, STAGES[0], name)
+    plan = _frozen_plan(problem, STAGES[0], plan.potential, problem.setting.epsilon)
+    return plan, Layout.of(problem, plan.potential, problem.setting.epsilon)
 
 
 def _stalled(values: list[float], tol: float) -> bool:

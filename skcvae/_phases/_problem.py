@@ -70,6 +70,11 @@ class Problem:
         self.source = Source(self.family.statistics(self.x), self.family.carrier(self.x), self.x)
 
     @property
+    def held(self) -> dict[str, Tensor]:
+        """What is a function of the data alone."""
+        return {"x": self.x, "statistics": self.source.statistics, "carrier": self.source.carrier}
+
+    @property
     def has_atoms(self) -> bool:
         """Whether the prior's draws are always the same atoms."""
         return isinstance(self.prior, CategoricalPrior)

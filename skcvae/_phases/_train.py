@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from skcvae import _training, objectives
 from skcvae._phases._problem import Draws, History, Layout, Problem
+from skcvae._training import Course
 from skcvae.transport import Columns, Solution, Target, dual_columns, primal_columns
 
 #: Training starts at this share of the smallest encoded variance, above which that axis would collapse.
@@ -38,11 +39,12 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.setting.epsilon
 
 
-def train(problem: Problem, hot: float) -> tuple[Layout, History]:
+def train(course: Course[Problem], hot: float) -> tuple[Layout, History]:
     """Improve the potentials on fresh draws, then one decoder step; cool while the decoder keeps up."""
-    training = _Steps(problem, hot)
-    _training.repeat(training.step, problem.setting.max_iter, "train", problem.setting.verbose)
-    return Layout.of(problem, training.potentials.vector(), training.epsilon), training.history
+    problem = course.root
+    training = course.loop("train", lambda: _Steps(problem, hot), problem.setting.max_iter)
+    layout = course.stage("trained", lambda: Layout.of(problem, training.potentials.vector(), training.epsilon))
+    return layout, training.history
 
 
 class _Steps:
@@ -54,23 +56,21 @@ class _Steps:
         n_inputs = None if problem.has_atoms else problem.decoder.inputs(problem.draws(1).z).shape[1]
         self.potentials = problem.solver.begin(problem.source, n_inputs, generator)
         self.history, self.plateau = History(), _training.Plateau(setting.tol, setting.patience)
-        self.draw = self._stream()
+        self.atoms = problem.draws(0) if problem.has_atoms else None
+        self.stream = None if problem.has_atoms else problem.prior.stream(setting.batch_size, problem.rng)
         self.optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
         self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * setting.max_iter))
 
-    def _stream(self) -> Callable[[], Draws]:
-        problem = self.problem
-        if problem.has_atoms:
-            atoms = problem.draws(0)
-            return lambda: atoms
-        following = problem.prior.stream(problem.setting.batch_size, problem.rng)
-        return lambda: problem.equally_weighted(following())
+    def _draws(self) -> Draws:
+        if self.stream is None:
+            return cast(Draws, self.atoms)
+        return self.problem.equally_weighted(self.stream())
 
     def step(self, t: int) -> bool:
         """One step; True when training may end."""
         problem, setting = self.problem, self.problem.setting
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
-        draws = self.draw()
+        draws = self._draws()
         output, predicted = problem.outputs(draws.z)
         target = problem.target(predicted, draws)
         solution = self._improve(target)

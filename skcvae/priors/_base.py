@@ -5,6 +5,7 @@ A prior knows its dimension and how to draw, and nothing of networks, data or lo
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -51,14 +52,7 @@ class Prior(ABC):
 
     def stream(self, n_samples: int, rng: np.random.Generator) -> Callable[[], Array]:
         """A function that returns the next `n_samples` evenly spread draws at every call, (n_samples, k)."""
-        draw, blocks = self._sampler(rng), []  # type: ignore[var-annotated]
-
-        def following() -> Array:
-            if not blocks:
-                blocks.extend(np.split(draw(BLOCKS_PER_DRAW * n_samples), BLOCKS_PER_DRAW))
-            return blocks.pop()
-
-        return following
+        return _Stream(self._sampler(rng), n_samples)
 
     def distribution(self) -> Distribution | None:
         """The prior as a torch distribution over events of shape (k,), in double precision; None where it has no density."""
@@ -72,7 +66,20 @@ class Prior(ABC):
         return whitening(kept.mean(0), np.atleast_2d(np.cov(kept.T)))
 
     def _sampler(self, rng: np.random.Generator) -> Callable[[int], Array]:
-        return lambda n_samples: self.sample(n_samples, rng)
+        return functools.partial(self.sample, rng=rng)
+
+
+class _Stream:
+    """Draws in blocks of the same size, many of which are drawn at once."""
+
+    def __init__(self, draw: Callable[[int], Array], n_samples: int) -> None:
+        self.draw, self.n_samples = draw, n_samples
+        self.blocks: list[Array] = []
+
+    def __call__(self) -> Array:
+        if not self.blocks:
+            self.blocks = np.split(self.draw(BLOCKS_PER_DRAW * self.n_samples), BLOCKS_PER_DRAW)
+        return self.blocks.pop()
 
 
 class QuantilePrior(Prior):
@@ -91,8 +98,10 @@ class QuantilePrior(Prior):
         return self.transport(_open_interval(rng.random((n_samples, self.n_uniforms))))
 
     def _sampler(self, rng: np.random.Generator) -> Callable[[int], Array]:
-        sequence = qmc.Sobol(self.n_uniforms, rng=rng, bits=40)
-        return lambda n_samples: self.transport(_open_interval(_points(sequence, n_samples)))
+        return functools.partial(self._of_sequence, qmc.Sobol(self.n_uniforms, rng=rng, bits=40))
+
+    def _of_sequence(self, sequence: qmc.Sobol, n_samples: int) -> Array:
+        return self.transport(_open_interval(_points(sequence, n_samples)))
 
 
 def whitening(mean: Array, covariance: Array) -> tuple[Array, Array]:
