@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skcvae import _training, objectives
 from skcvae._training import Course
@@ -55,10 +56,39 @@ class Model:
     prior: Prior
     x: Tensor
     rng: np.random.Generator
+    x_val: Tensor | None = None
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """The data."""
+        return {"x": self.x} | ({} if self.x_val is None else {"x_val": self.x_val})
+
+    def train(self, mode: bool = True) -> None:
+        """Let layers that act otherwise in training act so, or not."""
+        for module in (self.encoder, self.decoder):
+            module.train(mode)
 
     def latent(self, x: Tensor, noise: Tensor) -> Tensor:
         """One draw of z for each row, (n, k)."""
         return self.coordinates.latent(self.encoder(x).draw(noise)[0])[:, 0]
+
+    def terms(self, x: Tensor, noise: Tensor, with_divergence: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """One draw of z for each row (n, k), its log-likelihood (n,), and the divergence of the row's posterior (n,)."""
+        rows = self.encoder(x)
+        y, log_q = rows.draw(noise)
+        z = self.coordinates.latent(y[:, 0])
+        log_likelihood = self.family.log_prob(x, self.decoder(z))
+        return z, log_likelihood, self._divergence(rows, y, log_q) if with_divergence else torch.zeros_like(log_likelihood)
+
+    def _divergence(self, rows: Rows, y: Tensor, log_q: Tensor) -> Tensor:
+        """Kullback-Leibler divergence of each row's posterior to the prior, (n,): in closed form, or from its draw."""
+        gaussian = self.coordinates.gaussian(self.x)
+        closed = None if gaussian is None else rows.divergence(gaussian)
+        if closed is not None:
+            return closed
+        if not torch.isfinite(y).all():  # of which a distribution would complain first
+            raise _training.Diverged("the encoder's draws became infinite or NaN")
+        return log_q[:, 0] - self.coordinates.log_prior(y[:, 0])
 
 
 @torch.no_grad()
@@ -84,13 +114,15 @@ def _regression(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return solution[:-1], solution[-1], residual.square().mean(0).sqrt()
 
 
-def train(course: Course[Model], measure: Measure | None, setting: Setting) -> list[float]:
-    """Descend on minibatches; returns the curve of the loss in nats, in standardised units."""
+def train(course: Course[Model], measure: Measure | None, setting: Setting) -> tuple[list[float], list[float] | None]:
+    """Descend on minibatches; returns the curves of the loss and of the score of the validation rows, in standardised nats."""
     model = course.root
     steps = course.loop("train", lambda: _Steps(model, measure, setting), setting.max_iter)
-    for module in (model.encoder, model.decoder):
-        module.eval()
-    return steps.losses
+    model.train(False)
+    if steps.held_out is None:
+        return steps.losses, None
+    steps.held_out.restore()
+    return steps.losses, steps.held_out.scores
 
 
 class _Steps:
@@ -100,14 +132,13 @@ class _Steps:
         self.model, self.setting, self.losses = model, setting, list[float]()
         self.generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
         self.batches = _Batches(model.x, setting.batch_size, self.generator)
-        self.gaussian = model.coordinates.gaussian(model.x)
         self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
         self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
         self.penalty = None if measure is None else _Penalty(model, measure, setting)
         self.has_modes = has_modes(model.encoder) or has_modes(model.decoder)
         self.rng = np.random.default_rng(int(model.rng.integers(2**63)))
-        for module in (model.encoder, model.decoder):
-            module.train()
+        self.held_out = None if model.x_val is None else _HeldOut(model, model.x_val, setting)
+        model.train()
 
     def step(self, t: int) -> bool:
         """One step; True when training may end."""
@@ -115,30 +146,55 @@ class _Steps:
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
         with seeded(int(self.rng.integers(2**63))) if self.has_modes else nullcontext():  # for layers that draw
             self.losses.append(_training.descend(self.optimiser, self._loss(self.batches.following(), self._kl_weight(t))))
-        return t >= setting.rising and self.plateau.reached(self.losses[-1])
+        if t < setting.rising:
+            return False
+        return self.plateau.reached(self.losses[-1]) if self.held_out is None else self.held_out.stop(t)
 
     def _kl_weight(self, t: int) -> float:
         rising = self.setting.rising
         return self.setting.kl_weight * min(1.0, (t + 1) / rising if rising else 1.0)
 
     def _loss(self, x: Tensor, kl_weight: float) -> Tensor:
-        model, rows = self.model, self.model.encoder(x)
-        noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=self.generator).to(x)
-        y, log_q = rows.draw(noise)
-        z = model.coordinates.latent(y[:, 0])
-        log_likelihood = model.family.log_prob(x, model.decoder(z))
-        kl = self._divergence(rows, y, log_q) if kl_weight else log_likelihood
+        noise = torch.randn(len(x), 1, self.model.encoder.n_coordinates, generator=self.generator).to(x)
+        z, log_likelihood, kl = self.model.terms(x, noise, kl_weight > 0)
         penalty = 0.0 if self.penalty is None else self.penalty(z)
         return objectives.autoencoding(log_likelihood, kl, penalty, kl_weight, self.setting.divergence_weight)
 
-    def _divergence(self, rows: Rows, y: Tensor, log_q: Tensor) -> Tensor:
-        """Kullback-Leibler divergence of each row's posterior to the prior, (n,): in closed form, or from its draw."""
-        closed = None if self.gaussian is None else rows.divergence(self.gaussian)
-        if closed is not None:
-            return closed
-        if not torch.isfinite(y).all():  # of which a distribution would complain first
-            raise _training.Diverged("the encoder's draws became infinite or NaN")
-        return log_q[:, 0] - self.model.coordinates.log_prior(y[:, 0])
+
+class _HeldOut:
+    """Scores of rows that are not trained on, and the weights with the highest; they leave the aggregate's divergence out."""
+
+    def __init__(self, model: Model, x: Tensor, setting: Setting) -> None:
+        self.model, self.x, self.setting, self.scores = model, x, setting, list[float]()
+        noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=torch.Generator().manual_seed(0))
+        self.noise = noise.to(x)
+
+    def stop(self, t: int) -> bool:
+        """Note the score after every window; True when it has not risen by `tol` over `patience` of them."""
+        if (t + 1) % _training.WINDOW:
+            return False
+        self.scores.append(self._score())
+        if self.scores[-1] == max(self.scores):
+            self.weights = [copy.deepcopy(module.state_dict()) for module in self._modules()]
+        return _training.has_stalled([-score for score in self.scores], self.setting.tol, self.setting.patience)
+
+    def restore(self) -> None:
+        """Put the weights with the highest score back."""
+        for module, weights in zip(self._modules(), self.weights if self.scores else (), strict=bool(self.scores)):
+            module.load_state_dict(weights)
+
+    def _modules(self) -> tuple[nn.Module, ...]:
+        return self.model.encoder, self.model.decoder, self.model.family
+
+    @torch.no_grad()
+    def _score(self) -> float:
+        self.model.train(False)
+        weight, total = self.setting.kl_weight, 0.0
+        for x, noise in zip(self.x.split(ROWS_AT_ONCE), self.noise.split(ROWS_AT_ONCE), strict=True):
+            _, log_likelihood, kl = self.model.terms(x, noise, weight > 0)
+            total -= len(x) * float(objectives.autoencoding(log_likelihood, kl, 0.0, weight, 0.0))
+        self.model.train()
+        return total / len(self.x)
 
 
 class _Penalty:

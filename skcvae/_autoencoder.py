@@ -14,6 +14,7 @@ from skcvae import _amortise
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae.divergences import DIVERGENCES, Divergence, Measure
+from skcvae.networks import fewest_rows
 from skcvae.posteriors import POSTERIORS, AmortisedInference, Coordinates, Encoder, Inference, Point, PosteriorFamily
 from skcvae.priors import Prior, as_prior
 
@@ -61,6 +62,9 @@ SHARED = {
         Steps made.
     loss_curve_ : list of float
         Loss in nats of each step's minibatch.
+    validation_scores_ : list of float or None
+        Minus the loss of X_val after every 50 steps, in nats, without the divergence of the aggregate posterior. Only where `fit`
+        was given X_val.
     converged_ : bool
         Whether training stopped by itself, before `max_iter`.
     prior_, likelihood_, encoder_, module_ : objects
@@ -122,15 +126,17 @@ class AutoencoderModel(LatentVariableModel):
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._aggregate[rng.integers(len(self._aggregate), size=n_samples)]
 
-    def _fit(self, X: NDArray[np.float64]) -> None:
+    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
         setting = self._setting()
         model = self._model(X, setting.kl_weight)
+        model.x_val = self._also(model.family, X_val, model.x)
         measure = self._measure(model, setting.divergence_weight)
-        course = self._course(model, X, {"x": model.x})
+        course = self._course(model, (X, X_val), model.held)
         with self._told_when_diverged("lower the weights of the loss"):
             course.stage("start", lambda: _amortise.start(course.root, setting.kl_weight))
-            losses = _amortise.train(course, measure, setting)
+            losses, scores = _amortise.train(course, measure, setting)
         self._keep(course.root, losses, setting)
+        self.validation_scores_ = None if scores is None else [score - self.likelihood_.log_volume for score in scores]
         course.end()
 
     def _keep(self, model: _amortise.Model, losses: list[float], setting: _amortise.Setting) -> None:
@@ -155,7 +161,7 @@ class AutoencoderModel(LatentVariableModel):
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
         network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
-        self._check_rows(network)
+        check.check_batch(self.batch_size, fewest_rows(network))
         decoder = self._decoder(architecture, prior, family, generator)
         return _amortise.Model(Encoder(network, conditional).to(x), decoder.to(x), family.to(x), coordinates, prior, x, rng)
 

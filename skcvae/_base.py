@@ -100,7 +100,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         check_is_fitted(self)
         _persistence.save(self, path)
 
-    def fit(self, X: ArrayLike, y: object = None) -> Self:
+    def fit(self, X: ArrayLike, y: object = None, *, X_val: ArrayLike | None = None) -> Self:
         """Fit the model.
 
         Parameters
@@ -108,6 +108,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         X : array-like of shape (n, d)
             The data: finite numbers, at least two different rows.
         y : ignored
+        X_val : array-like of shape (n_val, d), default=None
+            Rows that are not fitted. The fit ends when their score has stopped rising, and keeps the weights with the highest.
 
         Returns
         -------
@@ -116,14 +118,14 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         Raises
         ------
         TypeError, ValueError
-            When a parameter or X is not as expected; before any work starts.
+            When a parameter or X is not as expected.
         FloatingPointError
             When training diverges. What an earlier fit had found is kept.
         """
         with check.nothing_lost(self):
             data = check.check_X(self, X, fitting=True)
             check.check_varying(data)
-            self._fit(data.astype(np.float64, copy=False))
+            self._fit(check.as_double(data), None if X_val is None else check.as_double(check.check_X(self, X_val)))
             x = torch.as_tensor(self.likelihood_.standardise(data))
             self._coarsest = self.likelihood_.training_dtype(x, self._temperature)
         return self
@@ -138,7 +140,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """Draws of z from the aggregate posterior, (n_samples, k)."""
 
     @abstractmethod
-    def _fit(self, X: NDArray[np.float64]) -> None:
+    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
         """Check the parameters, fit, and set the fitted attributes."""
 
     def transform(self, X: ArrayLike) -> NDArray:
@@ -306,11 +308,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
-    def _course(self, root: Root, X: NDArray, held: dict[str, Tensor]) -> Course[Root]:
+    def _course(self, root: Root, data: Sequence[NDArray | None], held: dict[str, Tensor]) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one; what is held is in no checkpoint."""
         path = check.check_path("checkpoint", self.checkpoint)
-        ignored = ("checkpoint", "verbose")
-        checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, X, ignored), held)
+        checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, data), held)
         return Course(root, bool(self.verbose), checkpoint)
 
     def _check_shared_numbers(self) -> None:
@@ -330,16 +331,17 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         standardisation = prior.standardisation()
         n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
         module = architecture.decoder(n_inputs, family.n_outputs, generator)
-        self._check_rows(module)
+        check.check_batch(self.batch_size, fewest_rows(module))
         return Decoder(module, standardisation)
-
-    def _check_rows(self, module: nn.Module) -> None:
-        check.check_number("batch_size with batch normalisation", self.batch_size, numbers.Integral, fewest_rows(module))
 
     def _training_tensor(self, family: Family, X: NDArray[np.float64], temperature: float) -> Tensor:
         """Standardised data in the precision that the temperature needs, where the fit computes."""
         x = torch.as_tensor(family.standardise(X))
         return x.to(check.make_device(self.device), family.training_dtype(x, temperature))
+
+    def _also(self, family: Family, X: NDArray[np.float64] | None, like: Tensor) -> Tensor | None:
+        """Other rows, standardised like those of the fit."""
+        return None if X is None else torch.as_tensor(family.standardise(X)).to(like)
 
     @contextmanager
     def _told_when_diverged(self, remedy: str) -> Iterator[None]:
@@ -356,7 +358,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         return check.check_X(self, X)
 
     def _like(self, X: NDArray) -> Tensor:
-        """An empty tensor on the device of inference, in the precision of X or in double where the scores need it."""
+        """An empty tensor where inference runs, in the precision of X or in double where the scores need it."""
         dtype = self._coarsest if X.dtype == np.float32 else torch.float64
         return torch.empty(0, dtype=dtype, device=check.make_device(getattr(self, "device", "cpu")))
 

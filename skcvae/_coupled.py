@@ -130,6 +130,8 @@ class CoupledVAE(LatentVariableModel):
         Decoder steps made in training.
     loss_curve_, marginal_error_curve_ : list of float
         Semi-dual in nats, at that step's temperature, and chi-square of the data marginal on each training step's draws.
+    validation_scores_ : list of float or None
+        Log-likelihood of X_val after every round of polishing, in nats, by the round's draws. Only where `fit` was given X_val.
     converged_ : bool
         Whether polishing ended by itself, before its last round, and the coupling is within its tolerance.
     prior_, likelihood_, module_ : objects
@@ -293,30 +295,26 @@ class CoupledVAE(LatentVariableModel):
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._pool.sample_aggregate(n_samples, rng)
 
-    def _fit(self, X: NDArray[np.float64]) -> None:
+    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
         problem = self._problem(X)
-        course = self._course(problem, X, problem.held)
+        problem.x_val = self._also(problem.family, X_val, problem.x)
+        course = self._course(problem, (X, X_val), problem.held)
         problem = course.root
         with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
             linear = course.stage("start", lambda: _phases.start(problem))
             trained, history = _phases.train(course, linear.temperature)
-            potential, settled = _phases.polish(course, [linear, trained])
-            frozen = _phases.freeze(problem, potential, self.pool_size)
-            proposal = self._propose(problem, frozen)
-        self._keep(problem, frozen, history, settled, proposal)
+            polished = _phases.polish(course, [linear, trained])
+            frozen = _phases.freeze(problem, polished.potential, self.pool_size)
+            proposal = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
+        self._keep(problem, frozen, history, polished, proposal)
         course.end()
-
-    def _propose(self, problem: _phases.Problem, frozen: _phases.Frozen) -> Encoder | None:
-        if self.proposal == "prior":
-            return None
-        return _phases.propose(problem, frozen.potential)
 
     def _keep(
         self,
         problem: _phases.Problem,
         frozen: _phases.Frozen,
         history: _phases.History,
-        settled: bool,
+        polished: _phases.Polished,
         encoder: Encoder | None,
     ) -> None:
         self._pool, self.coupling_ = frozen.pool, frozen.coupling
@@ -326,7 +324,9 @@ class CoupledVAE(LatentVariableModel):
         self._proposal = None if encoder is None else self._refined(encoder.cpu())
         self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
         self.n_iter_ = len(history.loss)
-        self.converged_ = self.coupling_.converged and settled
+        level, held_out = self.likelihood_.log_volume, () if problem.x_val is None else polished.values
+        self.validation_scores_ = [-self.epsilon * value - level for value in held_out] or None
+        self.converged_ = self.coupling_.converged and polished.settled
         if not self.coupling_.converged:
             self._warn_of_marginal_error()
         self._check_effective_size(problem.x)

@@ -51,6 +51,12 @@ class Plateau:
         return now < (before - self.tol * before if self.relative else before - self.tol)
 
 
+def has_stalled(values: list[float], tol: float, patience: int) -> bool:
+    """Whether the last `patience` values have brought no fall of `tol` below the ones before."""
+    earlier, later = values[:-patience], values[-patience:]
+    return bool(earlier) and min(later) > min(earlier) - tol
+
+
 def adam(modules: Iterable[nn.Module], learning_rate: float) -> torch.optim.Adam:
     """Adam over the parameters of several modules."""
     parameters = [p for module in modules for p in module.parameters()]

@@ -6,7 +6,7 @@ import hashlib
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,16 @@ def check_latent(Z: ArrayLike, n_components: int) -> NDArray:
     if points.shape[1] != n_components:
         raise ValueError(f"Z must have n_components={n_components} columns, got {points.shape[1]}. Give what transform returns.")
     return points
+
+
+def as_double(X: NDArray) -> NDArray[np.float64]:
+    """The array in double precision."""
+    return X.astype(np.float64, copy=False)
+
+
+def check_batch(batch_size: int, fewest: int) -> None:
+    """Raise where a batch is smaller than batch normalisation needs."""
+    check_number("batch_size with batch normalisation", batch_size, numbers.Integral, fewest)
 
 
 def check_varying(X: NDArray) -> None:
@@ -84,11 +94,12 @@ def check_path(name: str, value: object) -> Path | None:
     return path
 
 
-def fingerprint(estimator: BaseEstimator, X: NDArray, ignored: tuple[str, ...]) -> str:
+def fingerprint(estimator: BaseEstimator, data: Sequence[NDArray | None]) -> str:
     """What two fits have in common that must end alike: the class, the parameters but some, and the data."""
     parameters = {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=False).items()}
-    kept = {name: value for name, value in parameters.items() if name not in ignored}
-    return repr((type(estimator).__name__, kept, X.shape, hashlib.sha256(np.ascontiguousarray(X)).hexdigest()))
+    kept = {name: value for name, value in parameters.items() if name not in ("checkpoint", "verbose")}
+    hashes = [None if X is None else (X.shape, hashlib.sha256(np.ascontiguousarray(X)).hexdigest()) for X in data]
+    return repr((type(estimator).__name__, kept, hashes))
 
 
 def choose(name: str, value: object, registry: dict[str, Any], base: type | None = None) -> Any:

@@ -32,6 +32,8 @@ MODELS = {
     "VAE, planar": VAE(posterior="planar", prior="dirichlet", n_components=3, **LONGER),
     "WAE": WAE(divergence="adversarial", **LONGER),
     "InfoVAE": InfoVAE(**LONGER),
+    "CoupledVAE, validated": CoupledVAE(**POLISHED),
+    "InfoVAE, validated": InfoVAE(**LONGER),
 }
 
 
@@ -56,13 +58,14 @@ def killed_after(n_steps, monkeypatch):
 def test_a_fit_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(name, X, tmp_path, monkeypatch):
     monkeypatch.setattr(_training.Course.loop, "__defaults__", (7, True))
     model, path = MODELS[name], tmp_path / "fit.checkpoint"
-    whole, kills = clone(model).fit(X), 0
+    X_val = X[:40] + 0.1 if "validated" in name else None
+    whole, kills = clone(model).fit(X, X_val=X_val), 0
     while True:
         resumed = clone(model).set_params(checkpoint=path)
         with monkeypatch.context() as patch:
             killed_after(41, patch)
             try:
-                resumed.fit(X)
+                resumed.fit(X, X_val=X_val)
                 break
             except Killed:
                 kills += 1
@@ -75,6 +78,7 @@ def test_a_fit_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(name
     np.testing.assert_array_equal(resumed.score_samples(X), whole.score_samples(X))
     assert resumed.loss_curve_ == whole.loss_curve_
     assert resumed.n_iter_ == whole.n_iter_
+    assert resumed.validation_scores_ == whole.validation_scores_
 
 
 def test_a_checkpoint_holds_no_data(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae._training import WINDOW, Plateau
+from skcvae.transport import SemiDual
 
 
 def stops(losses, **params):
@@ -61,3 +62,50 @@ def test_an_interrupted_fit_leaves_what_was_there(model, X, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         unfitted.fit(X)
     assert vars(unfitted) == vars(clone(model))
+
+
+OVERFITTING = {"n_components": 2, "hidden_layer_sizes": (128, 128), "random_state": 0, "pool_size": 1024}
+AUTOENCODERS = [VAE, WAE, InfoVAE]
+
+
+@pytest.fixture(scope="module")
+def few():
+    """Thirty rows to fit, with noise in eight features, and two hundred of the same kind to look at."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(230, 2)) @ rng.normal(size=(2, 8)) + 0.5 * rng.normal(size=(230, 8))
+    return rows[:30], rows[30:]
+
+
+@pytest.mark.parametrize("model", AUTOENCODERS)
+@pytest.mark.filterwarnings("ignore")
+def test_validation_rows_stop_an_autoencoder_and_choose_its_weights(model, few):
+    """The network fits thirty rows ever better; what it then says of others gets worse."""
+    X, X_val = few
+    params = {**OVERFITTING, "max_iter": 1500, "learning_rate_init": 3e-3, "n_iter_no_change": 5}
+    whole, stopped = model(**{**params, "tol": 0.0, "n_iter_no_change": 10**6}).fit(X), model(**params).fit(X, X_val=X_val)
+    assert whole.validation_scores_ is None
+    assert stopped.n_iter_ == WINDOW * len(stopped.validation_scores_) < 1500
+    best = int(np.argmax(stopped.validation_scores_))
+    assert best < len(stopped.validation_scores_) - 5
+    assert stopped.score(X_val) > whole.score(X_val) + 0.1
+    again = model(**{**params, "n_iter_no_change": 10**6, "max_iter": 1500}).fit(X, X_val=X_val)
+    assert again.validation_scores_[: len(stopped.validation_scores_)] == stopped.validation_scores_
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_validation_rows_choose_the_round_of_polishing(few):
+    X, X_val = few
+    params = {**OVERFITTING, "max_iter": 200, "formulation": SemiDual(polish_rounds=12, max_draws=4096)}
+    whole, chosen = CoupledVAE(**params).fit(X), CoupledVAE(**params).fit(X, X_val=X_val)
+    assert whole.validation_scores_ is None
+    assert len(chosen.validation_scores_) <= 12
+    assert chosen.score(X_val) > whole.score(X_val)
+    assert chosen.score(X_val) == pytest.approx(max(chosen.validation_scores_), abs=0.1)
+
+
+@pytest.mark.parametrize("model", [CoupledVAE, *AUTOENCODERS])
+def test_validation_rows_are_checked(model, X):
+    with pytest.raises(ValueError, match="3 features"):
+        model(**QUICK).fit(X, X_val=X[:, :3])
+    with pytest.raises(ValueError, match="NaN"):
+        model(**QUICK).fit(X, X_val=np.full((2, 4), np.nan))

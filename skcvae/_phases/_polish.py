@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skcvae import _training, objectives
+from skcvae import _kernels, _training, objectives
 from skcvae._phases._problem import Layout, Problem
 from skcvae._training import Course
 from skcvae.transport import Target, evaluate, prior_side, with_products
@@ -42,7 +42,8 @@ STAGES = Stage(2 / 3, 65536, 1, 1.0), Stage(1.0, 262144, 4, 0.3)
 
 @dataclass(frozen=True)
 class FrozenPlan:
-    """Draws, their columns of the plan, the decoder's divergence from each, the potential and the semi-dual, in nats over epsilon.
+    """Draws, their columns of the plan, the decoder's divergence from each, the potential and the value that rounds lower: the
+    semi-dual, or minus the score of validation rows, in nats over epsilon.
 
     `weight` is w, the plan's mass in a column over the prior's, with the draws' own weights, of mean about 1. The value of a
     potential that is not solved says nothing, and is infinite.
@@ -61,19 +62,30 @@ class FrozenPlan:
         return float((self.weight * self.divergence).mean())
 
 
-def polish(course: Course[Problem], layouts: list[Layout]) -> tuple[Tensor, bool]:
+def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
     The first round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
-    best round. Returns its potential, and whether the last stage ended by itself.
+    best round. Where there are validation rows, minus their score takes the place of the semi-dual.
     """
     plan, settled, left = _best_after_one_round(course, layouts), False, course.root.solver.polish_rounds - 1
+    values = [plan.value]
     for number, stage in enumerate(STAGES):
         name, n_rounds = f"polish, stage {number + 1}", round(stage.share * left)
         make = functools.partial(_Rounds, course.root, plan, stage, name, n_rounds)
         rounds = course.loop(name, make, n_rounds, every=1, shown=False)
         plan, settled, left = course.stage(f"{name}, best", rounds.best), rounds.settled, left - rounds.made
-    return plan.potential, settled
+        values += rounds.values[1:]
+    return Polished(plan.potential, settled, values)
+
+
+@dataclass(frozen=True)
+class Polished:
+    """The potential (n,), whether the last stage ended by itself, and the values of all rounds, see `FrozenPlan`."""
+
+    potential: Tensor
+    settled: bool
+    values: list[float]
 
 
 class _Rounds:
@@ -91,7 +103,8 @@ class _Rounds:
 
     def step(self, t: int) -> bool:
         """One round, unless the plan before it is as good as it gets: then True."""
-        self.settled = self.plan.residual <= self.problem.setting.tol or _stalled(self.values, self.problem.setting.tol)
+        tol = self.problem.setting.tol
+        self.settled = self.plan.residual <= tol or _training.has_stalled(self.values, tol, POLISH_PATIENCE)
         if not self.settled:
             _regress(self.problem, self.plan, self.stage, f"{self.name}, {t + 1}/{self.n_rounds}")
             self._take(_frozen_plan(self.problem, self.stage, self.plan.potential, self.problem.setting.epsilon))
@@ -127,12 +140,6 @@ def _one_round(problem: Problem, layout: Layout, name: str) -> tuple[FrozenPlan,
     _regress(problem, plan, STAGES[0], name)
     plan = _frozen_plan(problem, STAGES[0], plan.potential, problem.setting.epsilon)
     return plan, Layout.of(problem, plan.potential, problem.setting.epsilon)
-
-
-def _stalled(values: list[float], tol: float) -> bool:
-    """Whether the last `POLISH_PATIENCE` values have brought no fall of `tol` below the ones before."""
-    earlier, later = values[:-POLISH_PATIENCE], values[-POLISH_PATIENCE:]
-    return bool(earlier) and min(later) > min(earlier) - tol
 
 
 def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
@@ -174,8 +181,20 @@ def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) 
     side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)
     weight = len(draws.z) * (side.log_density + draws.log_weights).exp()
     divergence = problem.family.divergence(output, side.barycentre) / setting.epsilon
-    value = float(state.dual_value) / setting.epsilon if state.marginal_error <= UNSOLVED else math.inf
+    value = _held_out(problem, output)
+    if value is None:
+        value = float(state.dual_value) / setting.epsilon if state.marginal_error <= UNSOLVED else math.inf
     return FrozenPlan(draws.z, side.barycentre, weight, state.potential, divergence, value)
+
+
+def _held_out(problem: Problem, output: Tensor) -> float | None:
+    """Minus the mean log-likelihood of the validation rows by the draws of a plan, in nats over epsilon."""
+    if problem.x_val is None:
+        return None
+    family = problem.family.tempered(problem.setting.epsilon).to(output)
+    key, normaliser = family.natural(output)
+    log_sum = _kernels.log_sum_scores(family.statistics(problem.x_val), key, -normaliser) - math.log(len(output))
+    return -float((log_sum - family.carrier(problem.x_val)).mean()) / problem.setting.epsilon
 
 
 def _better_start(problem: Problem, target: Target, potential: Tensor, epsilon: float) -> Tensor:

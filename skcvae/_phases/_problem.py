@@ -62,6 +62,7 @@ class Problem:
     solver: Solver
     setting: Setting
     rng: np.random.Generator
+    x_val: Tensor | None = None
     source: Source = field(init=False)
     has_modes: bool = field(init=False)
 
@@ -72,7 +73,8 @@ class Problem:
     @property
     def held(self) -> dict[str, Tensor]:
         """What is a function of the data alone."""
-        return {"x": self.x, "statistics": self.source.statistics, "carrier": self.source.carrier}
+        of_x = {"x": self.x, "statistics": self.source.statistics, "carrier": self.source.carrier}
+        return of_x | ({} if self.x_val is None else {"x_val": self.x_val})
 
     @property
     def has_atoms(self) -> bool:
