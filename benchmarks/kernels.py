@@ -167,7 +167,7 @@ def ott(case: Case) -> Method:
 
 
 def floor(case: Case) -> Method:
-    length = max(1, _kernels.PAIRS_PER_SWEEP // len(case.x))
+    length = max(_kernels.ROWS_PER_SWEEP, _kernels.PAIRS_PER_SWEEP // len(case.x))
     block = torch.empty(length, len(case.x), dtype=case.x.dtype)
 
     def run() -> None:

@@ -14,8 +14,10 @@ from torch import Tensor
 
 #: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
 PAIRS_PER_CHUNK = 2**22
-#: Pairs that one block of `both_passes` holds, 4 MiB in float32, and the most keys for which that beats two fused passes.
-PAIRS_PER_SWEEP, MOST_SWEPT = 2**20, 2**16
+#: Pairs and rows that one block of `both_passes` holds on a CPU, about: 1 MiB in float32, which stays in a cache.
+PAIRS_PER_SWEEP, ROWS_PER_SWEEP = 2**18, 16
+#: The most keys for which that beats two fused passes.
+MOST_SWEPT = 2**16
 #: Pairs of held products that a sum works on at once: 1 MiB in float32, which stays in a cache.
 PAIRS_PER_SUM = 2**18
 #: From this width of the keys on the product costs more than the exponentials, and the fused operation's second one is not paid.
@@ -127,11 +129,11 @@ def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float) -> tu
     log_sums, log_weights, log_total, begin = [], [], torch.tensor(-torch.inf).to(offset), 0
     for scores in blocks:
         largest = scores.amax(1, keepdim=True)
-        sums = scores.sub_(largest).clamp_(min=SMALLEST_LOGIT).exp_().sum(1)
-        log_sums.append(sums.log() + largest[:, 0])
-        log_weights.append(offset[begin : begin + len(sums)] + softness * log_sums[-1])
-        peak, begin = log_weights[-1].amax(), begin + len(sums)
-        log_total = torch.logaddexp(log_total, (scores.T @ ((log_weights[-1] - peak).exp() / sums)).log() + peak)
+        shares = torch.softmax(torch.maximum(scores, largest + SMALLEST_LOGIT, out=scores), 1)
+        log_sums.append(largest[:, 0] - shares.amax(1).log())
+        log_weights.append(offset[begin : begin + len(shares)] + softness * log_sums[-1])
+        peak, begin = log_weights[-1].amax(), begin + len(shares)
+        log_total = torch.logaddexp(log_total, (shares.T @ (log_weights[-1] - peak).exp()).log() + peak)
     return torch.cat(log_sums), log_total, log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
 
 
@@ -167,7 +169,9 @@ def score_blocks(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
 
 def swept(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
     """`score_blocks` in the memory of the first block, which stays in a cache."""
-    length = max(1, PAIRS_PER_SWEEP // len(key))
+    length = chunk_length(len(key))
+    if query.device.type == "cpu":
+        length = min(length, max(ROWS_PER_SWEEP, PAIRS_PER_SWEEP // len(key)))
     block = torch.empty(min(length, len(query)), len(key), dtype=query.dtype, device=query.device)
     for rows in query.split(length):
         yield torch.addmm(bias, rows, key.T, out=block[: len(rows)])

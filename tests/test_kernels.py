@@ -71,7 +71,7 @@ def test_sums_of_held_products_are_the_formula(monkeypatch, pairs):
 @pytest.mark.parametrize("softness", [0.0, 0.4, 1.0])
 def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softness):
     """Columns that hold less than exp(-64) of the mass are told; of the others both sums are right, at any size of the weights."""
-    monkeypatch.setattr(_kernels, "PAIRS_PER_SWEEP", pairs)
+    monkeypatch.setattr(_kernels, "PAIRS_PER_CHUNK", pairs)
     query, key, _, bias = problem(40, 30, 3, 2, 1.0, torch.float64)
     bias[:4] -= torch.tensor([20.0, 40.0, 200.0, 5000.0])
     offset = torch.linspace(-900, 900, 30, dtype=torch.float64)
