@@ -56,6 +56,10 @@ class Family(nn.Module, ABC):
         """The inverse of `standardise`."""
         return self.offset + self.unit * x
 
+    def check_support(self, X: Array) -> None:
+        """ValueError with the remedy where data X (n, d) are outside of the likelihood's support."""
+        return
+
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:
         """Sufficient statistics t(x): (n, d) -> (n, p)."""
