@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -171,6 +172,8 @@ class AutoencoderModel(LatentVariableModel):
         if weight == 0:
             return None
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
+        name = f"batch_size with {type(divergence).__name__}"
+        check.check_number(name, self.batch_size, numbers.Integral, divergence.fewest_rows)
         n_coordinates = model.decoder.inputs(torch.as_tensor(model.prior.sample(1, np.random.default_rng(0))).to(model.x)).shape[1]
         return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(model.x)
 

@@ -47,7 +47,10 @@ SOLVERS: dict[str, dict[str, Solver]] = {
 
 
 def _has_atoms(model: CoupledVAE) -> bool:
-    return is_discrete(getattr(model, "prior_", model.prior))
+    prior = getattr(model, "prior_", model.prior)
+    if not is_discrete(prior):
+        raise AttributeError(f"predict needs a prior on atoms, got {check.shown(prior)}. Fit with prior='categorical', or atoms.")
+    return True
 
 
 class CoupledVAE(LatentVariableModel):
@@ -227,10 +230,14 @@ class CoupledVAE(LatentVariableModel):
         >>> CoupledVAE.from_infovae(alpha=0.5, lambd=2.5)
         CoupledVAE(epsilon=0.5, varsigma=2.0)
         """
+        check.check_number("alpha", alpha, numbers.Real, -np.inf)
+        check.check_number("lambd", lambd, numbers.Real, -np.inf, infinite=True)
         if not alpha < 1:
-            raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive.")
+            raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive. Lower alpha.")
         if not alpha + lambd >= 1:
-            raise ValueError(f"alpha + lambd must be at least 1, got {alpha!r} + {lambd!r}: their sum less 1 is a weight.")
+            raise ValueError(
+                f"alpha + lambd must be at least 1, got {alpha!r} + {lambd!r}: their sum less 1 is a weight. Raise lambd."
+            )
         return cls(epsilon=1 - alpha, varsigma=alpha + lambd - 1, **params)
 
     @available_if(_has_atoms)
@@ -369,9 +376,11 @@ class CoupledVAE(LatentVariableModel):
         chosen = check.choose("formulation", self.formulation, SOLVERS, Solver)
         if not isinstance(chosen, Solver):
             return check.choose("potential", self.potential, chosen)
+        check.check_solver(chosen)
         if chosen.potential != self.potential:
             raise ValueError(
-                f"formulation={chosen!r} has a {chosen.potential} potential and potential is {self.potential!r}. Make them agree."
+                f"formulation is a {type(chosen).__name__}, whose potential is a {chosen.potential}, and potential is "
+                f"{self.potential!r}. Set potential={chosen.potential!r}."
             )
         return chosen
 
