@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -129,7 +130,7 @@ class AutoencoderModel(LatentVariableModel):
     def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
         setting = self._setting()
         model = self._model(X, setting.kl_weight)
-        model.x_val = self._also(model.family, X_val, model.x)
+        model.x_val = model.family.standardised_as(X_val, model.x)
         measure = self._measure(model, setting.divergence_weight)
         course = self._course(model, (X, X_val), model.held)
         with self._told_when_diverged("lower the weights of the loss"):
@@ -182,6 +183,8 @@ class AutoencoderModel(LatentVariableModel):
         if weight == 0:
             return None
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
+        name = f"batch_size with {type(divergence).__name__}"
+        check.check_number(name, self.batch_size, numbers.Integral, divergence.fewest_rows)
         n_coordinates = model.decoder.inputs(torch.as_tensor(model.prior.sample(1, np.random.default_rng(0))).to(model.x)).shape[1]
         return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(model.x)
 

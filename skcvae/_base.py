@@ -119,8 +119,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         ------
         TypeError, ValueError
             When a parameter or X is not as expected.
-        FloatingPointError
-            When training diverges. What an earlier fit had found is kept.
+        FloatingPointError, MemoryError
+            When training diverges, or there is less memory than the parameters ask for. What an earlier fit had found is kept.
         """
         with check.nothing_lost(self):
             data = check.check_X(self, X, fitting=True)
@@ -199,7 +199,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         skcvae.posteriors.Posterior
         """
-        return posteriors.posterior(self._inference_for(X := self._checked(X)), self._standardised(X))
+        inference = self._inference_for(X := self._checked(X))
+        with check.enough_memory("Give fewer rows at a time, or use transform, which gives means only."):
+            return posteriors.posterior(inference, self._standardised(X), check.draws_rng)
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
         """Draws from each row's posterior: weighted draws of the prior, resampled, or fresh draws of the encoder.
@@ -214,8 +216,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_samples, n_components), in the precision of X
         """
-        rng, inference = check.make_rng(random_state), self._inference_for(X := self._checked(X))
-        check.check_number("n_samples", n_samples, numbers.Integral, 1)
+        inference = self._inference_for(X := self._checked(X))
+        rng = check.draws_rng(n_samples, random_state, (len(X), n_samples, self.prior_.n_components), X.dtype)
         return self._rowwise(X, lambda x: inference.resample(x, n_samples, rng))
 
     def sample(
@@ -249,10 +251,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         array of shape (n_samples, d), float64
         """
         check_is_fitted(self)
-        check.check_number("n_samples", n_samples, numbers.Integral, 1)
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
             check.choose(name, value, dict.fromkeys(names))
-        rng = check.make_rng(random_state)
+        rng = check.draws_rng(n_samples, random_state, (n_samples, self.n_features_in_))
         z = self.prior_.sample(n_samples, rng) if source == "prior" else self._sample_aggregate(n_samples, rng)
         return check.in_blocks(z, lambda block: self._decoded(block, noise, rng))
 
@@ -317,6 +318,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def _check_shared_numbers(self) -> None:
         for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
+        check.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
         check.check_number("tol", self.tol, numbers.Real, 0)
 
@@ -339,10 +341,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         x = torch.as_tensor(family.standardise(X))
         return x.to(check.make_device(self.device), family.training_dtype(x, temperature))
 
-    def _also(self, family: Family, X: NDArray[np.float64] | None, like: Tensor) -> Tensor | None:
-        """Other rows, standardised like those of the fit."""
-        return None if X is None else torch.as_tensor(family.standardise(X)).to(like)
-
     @contextmanager
     def _told_when_diverged(self, remedy: str) -> Iterator[None]:
         try:
@@ -355,7 +353,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
     def _checked(self, X: ArrayLike) -> NDArray:
         check_is_fitted(self)
-        return check.check_X(self, X)
+        self.likelihood_.check_support(checked := check.check_X(self, X))
+        return checked
 
     def _like(self, X: NDArray) -> Tensor:
         """An empty tensor where inference runs, in the precision of X or in double where the scores need it."""
@@ -393,8 +392,5 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def _warn_of_few_draws(self, what: str, size: float, consequence: str) -> None:
         """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
         if size < FEWEST_EFFECTIVE_DRAWS and not isinstance(self.prior_, CategoricalPrior):
-            warnings.warn(
-                f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {self._remedy}",
-                UserWarning,
-                stacklevel=3,
-            )
+            text = f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {self._remedy}"
+            warnings.warn(text, UserWarning, stacklevel=3)

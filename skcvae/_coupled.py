@@ -34,21 +34,19 @@ from skcvae.posteriors import (
     in_precision,
 )
 from skcvae.priors import Prior, as_prior, is_discrete
-from skcvae.transport import Coupling, Dual, DualNetwork, SemiDual, SemiDualNetwork, Solver
+from skcvae.transport import SOLVERS, Coupling, Solver
 
 STRATEGIES = ("dual", "primal")
 PROPOSALS = ("prior", "encoder")
 #: Rows of the training data whose effective sample size is looked at.
 ROWS_CHECKED = 256
-#: Solvers by the names of formulation and potential.
-SOLVERS: dict[str, dict[str, Solver]] = {
-    "semi-dual": {"vector": SemiDual(), "network": SemiDualNetwork()},
-    "dual": {"vector": Dual(), "network": DualNetwork()},
-}
 
 
 def _has_atoms(model: CoupledVAE) -> bool:
-    return is_discrete(getattr(model, "prior_", model.prior))
+    prior = getattr(model, "prior_", model.prior)
+    if not is_discrete(prior):
+        raise AttributeError(f"predict needs a prior on atoms, got {check.shown(prior)}. Fit with prior='categorical', or atoms.")
+    return True
 
 
 class CoupledVAE(LatentVariableModel):
@@ -119,8 +117,8 @@ class CoupledVAE(LatentVariableModel):
     verbose : bool, default=False
         Show progress.
     checkpoint : path or None, default=None
-        A file in which the fit keeps its state, every 200 steps and after every round of polishing. Where it is there, `fit` goes
-        on from it and ends as if it had not been interrupted; at the end it is removed. It is a pickle: resume only from your own.
+        A file in which the fit keeps its state, every 200 steps and after every round. Where it is there, `fit` goes on from it and
+        ends as if it had not been killed; at the end it is removed. It is a pickle: resume only from your own.
 
     Attributes
     ----------
@@ -235,10 +233,14 @@ class CoupledVAE(LatentVariableModel):
         >>> CoupledVAE.from_infovae(alpha=0.5, lambd=2.5)
         CoupledVAE(epsilon=0.5, varsigma=2.0)
         """
+        check.check_number("alpha", alpha, numbers.Real, -np.inf)
+        check.check_number("lambd", lambd, numbers.Real, -np.inf, infinite=True)
         if not alpha < 1:
-            raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive.")
+            raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive. Lower alpha.")
         if not alpha + lambd >= 1:
-            raise ValueError(f"alpha + lambd must be at least 1, got {alpha!r} + {lambd!r}: their sum less 1 is a weight.")
+            raise ValueError(
+                f"alpha + lambd must be at least 1, got {alpha!r} + {lambd!r}: their sum less 1 is a weight. Raise lambd."
+            )
         return cls(epsilon=1 - alpha, varsigma=alpha + lambd - 1, **params)
 
     @available_if(_has_atoms)
@@ -297,7 +299,7 @@ class CoupledVAE(LatentVariableModel):
 
     def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
         problem = self._problem(X)
-        problem.x_val = self._also(problem.family, X_val, problem.x)
+        problem.x_val = problem.family.standardised_as(X_val, problem.x)
         course = self._course(problem, (X, X_val), problem.held)
         problem = course.root
         with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
@@ -342,12 +344,9 @@ class CoupledVAE(LatentVariableModel):
         self._warn_of_few_draws("training data's posteriors", size, "what is drawn from them is coarse")
 
     def _warn_of_marginal_error(self) -> None:
-        warnings.warn(
-            f"The coupling's marginal error is {self.coupling_.marginal_error:.2g} with {self.coupling_.n_draws} draws, above its "
-            "tolerance. Raise epsilon, or give formulation=SemiDual(max_draws=...) more draws.",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+        record, remedy = self.coupling_, "Raise epsilon, or give formulation=SemiDual(max_draws=...) more draws."
+        text = f"The coupling's marginal error is {record.marginal_error:.2g} with {record.n_draws} draws, above its tolerance."
+        warnings.warn(f"{text} {remedy}", ConvergenceWarning, stacklevel=4)
 
     def _problem(self, X: NDArray[np.float64]) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
@@ -378,9 +377,11 @@ class CoupledVAE(LatentVariableModel):
         chosen = check.choose("formulation", self.formulation, SOLVERS, Solver)
         if not isinstance(chosen, Solver):
             return check.choose("potential", self.potential, chosen)
+        check.check_solver(chosen)
         if chosen.potential != self.potential:
             raise ValueError(
-                f"formulation={chosen!r} has a {chosen.potential} potential and potential is {self.potential!r}. Make them agree."
+                f"formulation is a {type(chosen).__name__}, whose potential is a {chosen.potential}, and potential is "
+                f"{self.potential!r}. Set potential={chosen.potential!r}."
             )
         return chosen
 

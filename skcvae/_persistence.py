@@ -49,6 +49,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> None:
     """Write a fitted model; the file is complete or not there."""
     from safetensors.torch import save_file
 
+    _check_writable(Path(path))
     writer = _Writer()
     content = {"format": FORMAT, "versions": _versions(), "model": writer.written(model)}
     part = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.part")
@@ -89,6 +90,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     from safetensors import SafetensorError, safe_open
 
+    _check_readable(Path(path))
     try:
         with safe_open(path, framework="pt") as file:
             content = json.loads((file.metadata() or {}).get("skcvae", "{}"))
@@ -101,6 +103,20 @@ def load(path: str | os.PathLike[str]) -> Any:
             "file that model.save(path) wrote, and load it with the version that wrote it or a later one."
         )
     return _Reader(tensors).read(content["model"])
+
+
+def _check_writable(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder. Give the path of a file in it, such as {str(path / 'model')!r}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{str(path)!r} has no folder to be in: there is no {str(path.parent)!r}. Make it first.")
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder. Give the path of the file that was given to save.")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {str(path)!r}. Give the path that was given to save.")
 
 
 def _versions() -> dict[str, str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import math
 import numbers
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,16 +26,73 @@ DTYPES = (np.float64, np.float32)
 ROWS_PER_BLOCK = 8192
 #: Where an object's representation says at which address it is.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+#: Characters of a received value that a message shows.
+LONGEST_VALUE = 100
+#: Units of memory, each 1024 of the one before.
+UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False) -> NDArray:
     """A finite 2-dimensional array of float64 or float32 with the fitted number of features; TypeError or ValueError otherwise."""
-    return validate_data(estimator, X, reset=fitting, dtype=DTYPES, order="C", ensure_min_samples=2 if fitting else 1)
+    with _reading("X", X):
+        return validate_data(estimator, X, reset=fitting, dtype=DTYPES, order="C", ensure_min_samples=2 if fitting else 1)
+
+
+def check_rows(name: str, value: ArrayLike, dtype: Any = DTYPES) -> NDArray:
+    """A finite 2-dimensional array; TypeError or ValueError otherwise."""
+    with _reading(name, value):
+        rows: NDArray = check_array(value, dtype=dtype, input_name=name)
+        return rows
+
+
+@contextmanager
+def _reading(name: str, value: object) -> Iterator[None]:
+    """Say more than scikit-learn does where None, complex numbers, text or dates are given for rows."""
+    if value is None:
+        raise TypeError(f"{name} must be an array of shape (rows, columns), got None. Give the data.")
+    if isinstance(value, np.ndarray) and np.iscomplexobj(value):
+        raise ValueError(
+            f"Complex data not supported: {name} must be real, got dtype {value.dtype}. Give {name}.real, for example."
+        )
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("The feature names") or (found := _first_text(value)) is None:
+            raise
+        raise ValueError(
+            f"{name} must be an array of numbers, got {found}. Encode text and dates as numbers (OneHotEncoder), or leave them out."
+        ) from error
+
+
+def _first_text(value: object) -> str | None:
+    """The first entry that is text or a date, and where it is."""
+    try:
+        entries = np.asarray(value, dtype=object)
+    except (TypeError, ValueError):
+        return None
+    for place, entry in np.ndenumerate(entries):
+        if isinstance(entry, (str, datetime.date)) and not _is_written_number(entry):
+            return f"{shown(entry)}{_placed(place, getattr(value, 'columns', None))}"
+    return None
+
+
+def _placed(place: tuple[int, ...], names: Any) -> str:
+    if len(place) != 2:
+        return ""
+    return f" in row {place[0]} of column {place[1] if names is None else repr(names[place[1]])}"
+
+
+def _is_written_number(entry: object) -> bool:
+    try:
+        float(entry)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def check_latent(Z: ArrayLike, n_components: int) -> NDArray:
     """A finite array of latent points with `n_components` columns."""
-    points: NDArray = check_array(Z, dtype=DTYPES, input_name="Z")
+    points = check_rows("Z", Z)
     if points.shape[1] != n_components:
         raise ValueError(f"Z must have n_components={n_components} columns, got {points.shape[1]}. Give what transform returns.")
     return points
@@ -74,12 +134,20 @@ def check_number(
     """Raise unless a parameter is a finite (or infinite) real or integer number of at least (or above) `low`, at most `high`."""
     word = "an integer" if kind is numbers.Integral else "a number" if infinite else "a finite number"
     bounds = [f"{'above' if open_low else 'of at least'} {low:g}"] * (low > -np.inf) + [f"of at most {high:g}"] * (high < np.inf)
-    expected = f"{name} must be {' '.join([word, ' and '.join(bounds)]).strip()}, got {value!r}."
+    expected = f"{name} must be {' '.join([word, ' and '.join(bounds)]).strip()}, got {shown(value)}"
     if not isinstance(value, kind) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{expected} (type {type(value).__name__})")
+        raise TypeError(f"{expected} (type {type(value).__name__}).")
     number = float(value)  # type: ignore[arg-type]
     if not (np.isfinite(number) or (infinite and number > 0)) or not low <= number <= high or (open_low and number == low):
-        raise ValueError(expected)
+        raise ValueError(f"{expected}.")
+
+
+def check_solver(solver: Any) -> None:
+    """Raise unless the schedule of a `skcvae.transport.Solver` is of numbers that a fit can follow."""
+    for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1)):
+        check_number(f"{name} of formulation", getattr(solver, name), numbers.Integral, low)
+    for name in ("tol", "batch_tol"):
+        check_number(f"{name} of formulation", getattr(solver, name), numbers.Real, 0)
 
 
 def check_path(name: str, value: object) -> Path | None:
@@ -96,7 +164,8 @@ def check_path(name: str, value: object) -> Path | None:
 
 def fingerprint(estimator: BaseEstimator, data: Sequence[NDArray | None]) -> str:
     """What two fits have in common that must end alike: the class, the parameters but some, and the data."""
-    parameters = {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=False).items()}
+    with np.printoptions(threshold=sys.maxsize):
+        parameters = {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=False).items()}
     kept = {name: value for name, value in parameters.items() if name not in ("checkpoint", "verbose")}
     hashes = [None if X is None else (X.shape, hashlib.sha256(np.ascontiguousarray(X)).hexdigest()) for X in data]
     return repr((type(estimator).__name__, kept, hashes))
@@ -108,9 +177,22 @@ def choose(name: str, value: object, registry: dict[str, Any], base: type | None
         return value
     if isinstance(value, str) and value in registry:
         return registry[value]
-    objects = f" or an instance of {base.__module__}.{base.__name__}" if base is not None else ""
+    objects = f" or an instance of {_public(base)}" if base is not None else ""
     error = ValueError if isinstance(value, str) else TypeError
-    raise error(f"{name} must be one of {', '.join(map(repr, registry))}{objects}, got {value!r}.")
+    remedy = f" Give an object: {value.__name__}()." if isinstance(value, type) and base and issubclass(value, base) else ""
+    raise error(f"{name} must be one of {', '.join(map(repr, registry))}{objects}, got {shown(value)}.{remedy}")
+
+
+def _public(kind: type) -> str:
+    """The name by which a class of this package is imported."""
+    rooms = [part for part in kind.__module__.split(".") if not part.startswith("_")]
+    return ".".join([*rooms, kind.__name__])
+
+
+def shown(value: object) -> str:
+    """A received value on one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def make_rng(random_state: object) -> np.random.Generator:
@@ -121,7 +203,7 @@ def make_rng(random_state: object) -> np.random.Generator:
         return np.random.default_rng(random_state)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise ValueError(
-            f"random_state must be None, a non-negative integer, a numpy RandomState or Generator, got {random_state!r}."
+            f"random_state must be None, a non-negative integer, a numpy RandomState or Generator, got {shown(random_state)}."
         ) from None
 
 
@@ -135,9 +217,56 @@ def make_device(device: object) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device  # type: ignore[call-overload]
+        found = torch.zeros(1, device=device)  # type: ignore[call-overload]
+        found.item()  # which a meta tensor cannot give
+        return found.device
     except (RuntimeError, TypeError, AssertionError) as error:
-        raise ValueError(f"device must be 'auto' or a torch device that is present, got {device!r}: {error}") from None
+        raise ValueError(
+            f"device must be 'auto' or a device that torch finds here ({', '.join(map(repr, _devices()))}), got {shown(device)}. "
+            "Use device='auto', or install a torch and a driver that see the device."
+        ) from error
+
+
+def _devices() -> list[str]:
+    """Names of the devices that are present."""
+    metal = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count())), *metal]
+
+
+def check_room(what: str, shape: tuple[Any, ...], remedy: str, dtype: Any = np.float64) -> None:
+    """MemoryError unless the system grants an array of this shape, which nothing is written to."""
+    sizes = tuple(map(int, shape))
+    try:
+        np.empty(sizes, dtype)
+    except (MemoryError, ValueError):
+        size = _memory(np.dtype(dtype).itemsize * math.prod(sizes))
+        raise MemoryError(
+            f"{what} needs an array of shape {sizes}, {size}, for which this machine has no memory. {remedy}"
+        ) from None
+
+
+def _memory(n_bytes: int) -> str:
+    power = min((n_bytes.bit_length() - 1) // 10, len(UNITS) - 1)
+    return f"{n_bytes / 2 ** (10 * power):.4g} {UNITS[power]}"
+
+
+def draws_rng(n_samples: object, random_state: object, shape: tuple[Any, ...], dtype: Any = np.float64) -> np.random.Generator:
+    """The generator of draws that are asked for, in an array of `shape`, once their number and its size are checked."""
+    check_number("n_samples", n_samples, numbers.Integral, 1)
+    rng = make_rng(random_state)
+    check_room(f"n_samples={n_samples}", shape, "Ask for fewer at a time.", dtype)
+    return rng
+
+
+@contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Say what to do where numpy or torch cannot allocate, on the CPU or on a GPU."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if "allocate" not in str(error):
+            raise
+        raise MemoryError(f"There is not enough memory: {str(error).rstrip('.')}. {remedy}") from error
 
 
 def in_blocks(X: NDArray, function: Callable[[NDArray], NDArray]) -> NDArray:
@@ -152,10 +281,11 @@ def in_blocks(X: NDArray, function: Callable[[NDArray], NDArray]) -> NDArray:
 
 @contextmanager
 def nothing_lost(estimator: BaseEstimator) -> Iterator[None]:
-    """Put the estimator back as it was when a fit fails."""
+    """Put the estimator back as it was when a fit fails; for want of memory, say what to lower."""
     before = dict(vars(estimator))
     try:
-        yield
+        with enough_memory("Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."):
+            yield
     except BaseException:
         vars(estimator).clear()
         vars(estimator).update(before)

@@ -144,7 +144,12 @@ def test_a_constant_feature_is_one_whatever_its_value(X, scale):
     torch.testing.assert_close(rounded, exact, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("scale", ["automatic", -1.0, 0.0, np.nan, [0.1, 0.2, 0.3], None])
+def test_scales_are_a_list_or_an_array(X):
+    scales = np.linspace(0.5, 2.0, X.shape[1])
+    torch.testing.assert_close(GaussianLikelihood(scales).bind(X).scale, GaussianLikelihood(scales.tolist()).bind(X).scale)
+
+
+@pytest.mark.parametrize("scale", ["automatic", -1.0, 0.0, np.nan, [0.1, 0.2, 0.3], np.ones(3), None])
 def test_wrong_scales_say_what_is_expected(scale, X):
     with pytest.raises(ValueError, match="scale must be one of"):
         GaussianLikelihood(scale=scale).bind(X)
@@ -155,6 +160,14 @@ def test_wrong_floor_and_wrong_range(X):
         GaussianLikelihood(scale="learned", floor=2.0).bind(X)
     with pytest.raises(ValueError, match=r"expects values in \[0, 1\].*MinMaxScaler"):
         BernoulliLikelihood().bind(X)
+
+
+def test_the_range_is_checked_after_the_fit_too(X):
+    binary = BernoulliLikelihood().bind((X > 0).astype(float))
+    binary.check_support(np.array([[0.0, 1.0, 0.5]], np.float32))
+    with pytest.raises(ValueError, match=r"expects values in \[0, 1\], got values from 0 to 1\.5"):
+        binary.check_support(np.array([[0.0, 1.5]]))
+    GaussianLikelihood().bind(X).check_support(np.array([[-1e9]]))
 
 
 def test_linear_start_is_the_linear_gaussian_optimum():

@@ -109,3 +109,9 @@ def test_validation_rows_are_checked(model, X):
         model(**QUICK).fit(X, X_val=X[:, :3])
     with pytest.raises(ValueError, match="NaN"):
         model(**QUICK).fit(X, X_val=np.full((2, 4), np.nan))
+
+
+@pytest.mark.parametrize("model", [CoupledVAE, *AUTOENCODERS])
+def test_validation_rows_are_in_the_support(model, X):
+    with pytest.raises(ValueError, match="BernoulliLikelihood expects values in"):
+        model(**QUICK, likelihood="bernoulli").fit(X > 1, X_val=X)

@@ -12,9 +12,8 @@ from urllib.error import URLError
 import numpy as np
 import sklearn.datasets
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_array
 
-from skcvae._validation import DTYPES, check_number, make_rng
+from skcvae._validation import check_number, check_rows, make_rng
 
 Classes = NDArray[np.intp]
 
@@ -98,7 +97,7 @@ def digit_images(X: ArrayLike) -> NDArray:
     >>> digit_images(X[:10]).shape
     (10, 8, 8)
     """
-    rows = check_array(X, dtype=DTYPES, input_name="X")
+    rows = check_rows("X", X)
     if rows.shape[1] not in (64, len(VARYING)):
         raise ValueError(f"X must have 64 or {len(VARYING)} columns, got {rows.shape[1]}. Give rows like those of load_digits.")
     images = np.zeros((len(rows), 64), dtype=rows.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ class Measure(nn.Module, ABC):
 
 class Divergence(ABC):
     """A divergence as the user chooses it: parameters only."""
+
+    #: Rows that a minibatch must have.
+    fewest_rows: ClassVar[int] = 1
 
     @abstractmethod
     def begin(self, n_coordinates: int, generator: torch.Generator) -> Measure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -55,6 +56,8 @@ class MMD(Divergence):
     >>> bool(abs(near) < 0.03), bool(far > 0.3)
     (True, True)
     """
+
+    fewest_rows: ClassVar[int] = 2
 
     kernel: str = "imq"
     scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

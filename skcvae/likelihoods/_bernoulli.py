@@ -21,6 +21,14 @@ class Bernoulli(Family):
     .. math:: \log p = t \cdot \eta - \sum \mathrm{softplus}(\eta), \qquad t = x
     """
 
+    def check_support(self, X: Array) -> None:
+        low, high = float(X.min()), float(X.max())
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"BernoulliLikelihood expects values in [0, 1], got values from {low:.6g} to {high:.6g}. "
+                "Scale X (MinMaxScaler(clip=True)) or choose likelihood='gaussian'."
+            )
+
     def statistics(self, x: Tensor) -> Tensor:
         return x
 
@@ -68,12 +76,8 @@ class BernoulliLikelihood(Likelihood):
     """
 
     def bind(self, X: Array) -> Family:
-        low, high = float(X.min()), float(X.max())
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"BernoulliLikelihood expects values in [0, 1], got values from {low:.6g} to {high:.6g}. "
-                "Scale X (MinMaxScaler) or choose likelihood='gaussian'."
-            )
+        family = Bernoulli(np.zeros(X.shape[1]), 1.0)
+        family.check_support(X)
         if not X.var(0).any():
             raise ValueError("X has zero variance: every row is the same. Give data that vary.")
-        return Bernoulli(np.zeros(X.shape[1]), 1.0)
+        return family

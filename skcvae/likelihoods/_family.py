@@ -56,6 +56,17 @@ class Family(nn.Module, ABC):
         """The inverse of `standardise`."""
         return self.offset + self.unit * x
 
+    def check_support(self, X: Array) -> None:
+        """ValueError with the remedy where data X (n, d) are outside of the likelihood's support."""
+        return
+
+    def standardised_as(self, X: Array | None, like: Tensor) -> Tensor | None:
+        """Rows that are not fitted, in the units, precision and place of those that are; ValueError outside the support."""
+        if X is None:
+            return None
+        self.check_support(X)
+        return torch.as_tensor(self.standardise(X)).to(like)
+
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:
         """Sufficient statistics t(x): (n, d) -> (n, p)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from numbers import Real
 from typing import Self
 
 import numpy as np
@@ -240,7 +241,7 @@ class GaussianLikelihood(Likelihood):
         return family(offset, unit, start, self._checked_floor() * start)
 
     def _start(self, X: Array) -> Array:
-        if self.scale in AUTOMATIC:
+        if isinstance(self.scale, str) and self.scale in AUTOMATIC:
             deviation = _deviation(X)
             deviation[deviation == 0] = deviation[deviation > 0].min()
             per_feature = "per_feature" in str(self.scale)
@@ -248,7 +249,7 @@ class GaussianLikelihood(Likelihood):
         return _checked_scale(self.scale, X.shape[1])
 
     def _checked_floor(self) -> float:
-        if not 0 < self.floor <= 1:
+        if not isinstance(self.floor, Real) or not 0 < self.floor <= 1:
             raise ValueError(f"floor must be a multiple of the starting scale in (0, 1], got {self.floor!r}. Use 0.3.")
         return self.floor
 
@@ -285,13 +286,13 @@ def _deviation(X: Array) -> Array:
 
 
 def _checked_scale(scale: object, n_features: int) -> Array:
-    expected = f"scale must be one of {', '.join(AUTOMATIC)}, a positive number or {n_features} of them"
+    expected = f"scale must be one of {', '.join(map(repr, AUTOMATIC))}, a positive number or {n_features} of them"
     try:
         values = np.atleast_1d(np.asarray(scale, dtype=float))
     except (TypeError, ValueError):
-        raise ValueError(f"{expected}; got {scale!r}.") from None
+        raise ValueError(f"{expected}, got {scale!r}.") from None
     if values.shape not in ((1,), (n_features,)) or not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError(f"{expected}; got {scale!r}.")
+        raise ValueError(f"{expected}, got {scale!r}.")
     return values
 
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.validation import check_array
 
 from skcvae._kernels import chunk_length
+from skcvae._validation import check_rows
 
 Array = NDArray[np.float64]
 
 
 def check_samples(min_rows: int = 1, **samples: ArrayLike) -> list[Array]:
     """Finite 2-dimensional float64 arrays of equal width; TypeError or ValueError with the argument's name otherwise."""
-    arrays: list[Array] = [check_array(sample, dtype=np.float64, input_name=name) for name, sample in samples.items()]
+    arrays: list[Array] = [check_rows(name, sample, np.float64) for name, sample in samples.items()]
     names, rows, widths = list(samples), [len(array) for array in arrays], [array.shape[1] for array in arrays]
     if len(set(widths)) > 1:
         raise ValueError(f"{_listed(names)} must have the same number of columns, got {_listed(widths)}. Give points of one space.")

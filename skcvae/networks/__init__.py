@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import nn
+
 from skcvae.networks._base import ACTIVATIONS, Network
 from skcvae.networks._conv import Conv
 from skcvae.networks._given import Given
@@ -66,7 +68,15 @@ def as_network(value: Any, hidden_layer_sizes: Sequence[int], activation: str) -
         return Given(*value)
     error = ValueError if isinstance(value, str) else TypeError
     names = ", ".join(map(repr, NETWORKS))
-    raise error(f"network must be one of {names}, a skcvae.networks.Network or a tuple (encoder, decoder), got {value!r}.")
+    raise error(
+        f"network must be one of {names}, a skcvae.networks.Network or a tuple (encoder, decoder), got {value!r}.{_remedy(value)}"
+    )
+
+
+def _remedy(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return " Give (None, decoder), or (encoder, decoder) where the estimator has an encoder."
+    return f" Give an object: {value.__name__}()." if isinstance(value, type) and issubclass(value, Network) else ""
 
 
 __all__ = [

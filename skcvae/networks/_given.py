@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -69,10 +70,22 @@ class Given(Network):
 def _copied(role: str, given: nn.Module | Factory | None, n_inputs: int, n_outputs: int) -> nn.Module:
     if given is None:
         raise ValueError(f"The estimator needs the network's {role}, and it is None. Give Given({role}=...).")
-    module = copy.deepcopy(given if isinstance(given, nn.Module) else given(n_inputs, n_outputs))
+    module = copy.deepcopy(given if isinstance(given, nn.Module) else _called(role, given, n_inputs, n_outputs))
     if not isinstance(module, nn.Module):
         raise TypeError(f"{role} must return a torch.nn.Module for (n_inputs, n_outputs), got {module!r}.")
     return module
+
+
+def _called(role: str, factory: Factory, n_inputs: int, n_outputs: int) -> nn.Module:
+    try:
+        inspect.signature(factory).bind(n_inputs, n_outputs)
+    except ValueError:  # a built-in function need not tell its signature
+        pass
+    except TypeError as error:
+        raise TypeError(
+            f"{role} must be a function f(n_inputs, n_outputs), got {factory!r}: {error}. Give a function of both arguments."
+        ) from error
+    return factory(n_inputs, n_outputs)
 
 
 def _check_shapes(role: str, module: nn.Module, n_inputs: int, n_outputs: int) -> None:

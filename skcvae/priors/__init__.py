@@ -88,7 +88,7 @@ def _interpreted(value: Any, n_components: int) -> Prior:
     if isinstance(value, tuple) and len(value) == 2:
         return CategoricalPrior(value[1], value[0])
     if isinstance(value, (np.ndarray, list)):
-        return CategoricalPrior(np.full(len(value), 1 / max(len(value), 1)), value)
+        return _equal(value)
     if callable(value) and not isinstance(value, type):
         return SamplerPrior(value, n_components)
     error = ValueError if isinstance(value, str) else TypeError
@@ -97,6 +97,15 @@ def _interpreted(value: Any, n_components: int) -> Prior:
         f"prior must be one of {names}, a skcvae.priors.Prior, a torch distribution, an array of atoms, a tuple (atoms, weights) "
         f"or a function sampler(n_samples, random_state), got {value!r}."
     )
+
+
+def _equal(atoms: Any) -> Prior:
+    if np.ndim(atoms) != 2 or len(atoms) < 2:
+        raise ValueError(
+            f"prior as an array must be two or more atoms, one in each row, got shape {np.shape(atoms)}. Give an array of shape "
+            "(n_atoms, n_components)."
+        )
+    return CategoricalPrior(np.full(len(atoms), 1 / len(atoms)), atoms)
 
 
 def _from_torch(given: Distribution) -> Prior:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 from torch import distributions
 
-from skcvae.priors._base import Array, QuantilePrior, checked_weights, finite, whitening
+from skcvae.priors._base import Array, QuantilePrior, check_components, checked_weights, finite, whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,7 @@ class GaussianPrior(QuantilePrior):
     covariance: ArrayLike | None = None
 
     def __post_init__(self) -> None:
+        check_components(self.n_components)
         _factor("covariance", self._covariance(), self.n_components)
         _checked_size("mean", self._mean(), self.n_components)
 
@@ -84,6 +85,7 @@ class UniformPrior(QuantilePrior):
     high: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
+        check_components(self.n_components)
         low, high = self._box()
         if not (high > low).all():
             raise ValueError(f"high must be above low in every component, got low={low} and high={high}. Swap or widen them.")
@@ -102,9 +104,12 @@ class UniformPrior(QuantilePrior):
         return (low + high) / 2, np.diag(np.sqrt(12) / (high - low))
 
     def _box(self) -> tuple[Array, Array]:
-        ends = (np.broadcast_to(np.asarray(end, dtype=np.float64), (self.n_components,)) for end in (self.low, self.high))
-        low, high = (finite("low and high", end, 1).copy() for end in ends)
-        return low, high
+        return self._end("low", self.low), self._end("high", self.high)
+
+    def _end(self, name: str, value: ArrayLike) -> Array:
+        end = finite(name, np.full(self.n_components, value) if np.ndim(value) == 0 else value, 1)
+        _checked_size(name, end, self.n_components)
+        return end.copy()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -54,7 +55,19 @@ class SamplerPrior(Prior):
     n_components: int
 
     def __post_init__(self) -> None:
+        self._check_signature()
         self.sample(TRIAL_DRAWS, np.random.default_rng(0))
+
+    def _check_signature(self) -> None:
+        try:
+            inspect.signature(self.sampler).bind(TRIAL_DRAWS, 0)
+        except TypeError as error:
+            raise TypeError(
+                f"The prior's sampler must be a function sampler(n_samples, random_state), got {self.sampler!r}: {error}. "
+                "Give a function of both arguments."
+            ) from error
+        except ValueError:  # a built-in function need not tell its signature
+            return
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
         with seeded_globals(rng) as seed:
@@ -85,10 +98,13 @@ class TorchPrior(Prior):
     joint: distributions.Distribution = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.given, distributions.Distribution):
+            raise TypeError(f"TorchPrior expects a torch.distributions.Distribution, got {self.given!r}.")
         shape = tuple(self.given.batch_shape), tuple(self.given.event_shape)
         if len(shape[0]) + len(shape[1]) > 1:
             raise ValueError(
-                f"A prior's draws must be vectors; got a distribution with batch shape {shape[0]}, event shape {shape[1]}."
+                f"A prior's draws must be vectors, got a distribution with batch shape {shape[0]}, event shape {shape[1]}. Give "
+                "one whose two shapes are together (n_components,)."
             )
         given = self.given if shape != ((), ()) else self.given.expand(torch.Size([1]))
         joint = distributions.Independent(given, 1) if given.batch_shape else given
@@ -142,9 +158,11 @@ def checked_draws(name: str, draws: Any, shape: tuple[int, int]) -> Array:
     """Draws as a finite float64 array of the expected shape; TypeError or ValueError otherwise."""
     array = draws.detach().cpu().numpy() if isinstance(draws, Tensor) else np.asarray(draws)
     if array.shape != shape:
-        raise ValueError(f"{name} must return draws of shape {shape}, (n_samples, n_components), got {array.shape}.")
+        raise ValueError(
+            f"{name} must return draws of shape {shape}, (n_samples, n_components), got {array.shape}. Mend it, or n_components."
+        )
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must return real numbers, got dtype {array.dtype}.")
+        raise TypeError(f"{name} must return real numbers, got dtype {array.dtype}. Return floats.")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} returned NaN or infinity. Return finite draws only.")
     return array.astype(np.float64)

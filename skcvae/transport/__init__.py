@@ -40,7 +40,14 @@ from skcvae.transport._problem import (
 from skcvae.transport._semidual import GradientAscent, SemiDual, Sinkhorn
 from skcvae.transport._solver import Potentials, Solver, VectorSolver
 
+#: Solvers by the names of formulation and potential.
+SOLVERS: dict[str, dict[str, Solver]] = {
+    "semi-dual": {"vector": SemiDual(), "network": SemiDualNetwork()},
+    "dual": {"vector": Dual(), "network": DualNetwork()},
+}
+
 __all__ = [
+    "SOLVERS",
     "Columns",
     "Coupling",
     "Dual",
