@@ -67,7 +67,7 @@ class Case:
 
 def ours(case: Case) -> Method:
     def run() -> Result:
-        state = _state(case)
+        state = _state(case, with_barycentres=True)
         return state.prior_potential, state.barycentre, state.log_mass
 
     return run
@@ -75,14 +75,15 @@ def ours(case: Case) -> Method:
 
 def without_barycentres(case: Case) -> Method:
     def run() -> Any:
-        state = _state(case)
+        state = _state(case, with_barycentres=False)
         return state.prior_potential, None, state.log_mass
 
     return run
 
 
-def _state(case: Case) -> Any:
-    return evaluate(Source(case.x, case.h), Target(case.y, case.a, case.log_b), case.f, case.epsilon)
+def _state(case: Case, with_barycentres: bool) -> Any:
+    source, target = Source(case.x, case.h), Target(case.y, case.a, case.log_b)
+    return evaluate(source, target, case.f, case.epsilon, with_barycentres)
 
 
 def _plain(scores: Tensor, x: Tensor, log_b: Tensor) -> Result:

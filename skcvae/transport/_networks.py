@@ -164,7 +164,7 @@ class SemiDualNetwork(NetworkSolver):
 class _RunningSemiDual(_Gradient):
     def _step(self, index: Tensor, target: Target, epsilon: float) -> State:
         values = self._values_at(index)
-        state = evaluate(self.source.rows(index), target, self.unit * values.detach(), epsilon)
+        state = evaluate(self.source.rows(index), target, self.unit * values.detach(), epsilon, with_barycentres=True)
         self._descend([values], [state.log_mass / len(index)])
         return state
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -203,30 +204,38 @@ def _side(target: Target, potential: Tensor, hard: Tensor, average: Callable[[],
     return PriorSide(g, hard, average, log_density, potential.mean() + (target.log_weights.exp() * gain).sum())
 
 
-def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float) -> State:
-    """Both passes of the semi-dual at a potential: columns (g, barycentres), then rows (the data marginal)."""
+def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float, with_barycentres: bool = False) -> State:
+    """Both passes of the semi-dual at a potential: columns (g), then rows (the data marginal).
+
+    Barycentres are computed when they are asked for; `with_barycentres` says that they will be, and they may come along.
+    """
     target = with_products(source, target)
-    both = _in_turn if target.products is None and len(potential) > _kernels.MOST_SWEPT else _at_once
-    side, masses = both(source, target, potential, epsilon)
+    in_turn = target.products is None and len(potential) > _kernels.MOST_SWEPT
+    side, masses = (_in_turn if in_turn else _at_once)(source, target, potential, epsilon, with_barycentres)
     return State(potential, side.prior_potential, side.average, masses, side.log_density, side.dual_value, target.softness)
 
 
-def _in_turn(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[PriorSide, Tensor]:
+def _in_turn(source: Source, target: Target, potential: Tensor, epsilon: float, _: bool) -> tuple[PriorSide, Tensor]:
     """Both passes, one after the other."""
     side = prior_side(source, target, potential, epsilon)
     return side, log_mass(source, target, potential, side.prior_potential, epsilon)
 
 
-def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[PriorSide, Tensor]:
+def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, averaged: bool) -> tuple[PriorSide, Tensor]:
     """Both passes over the same exponentials; the masses that underflow are summed once more, as logarithms."""
     bias, shift = _column_sides(source, target, potential, epsilon)
     offset = target.log_weights - target.softness * shift / epsilon
-    log_sum, log_total, known = _kernels.both_passes(_scores(source, target, bias, epsilon), offset, target.softness)
-    average = functools.partial(_barycentres, source, target, bias, epsilon)
-    side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
-    log_total += math.log(len(potential))
-    if not known.all():
-        some = (~known).nonzero()[:, 0]
+    values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
+    found = _kernels.both_passes(_scores(source, target, bias, epsilon), offset, target.softness, values)
+    average = (
+        functools.partial(_barycentres, source, target, bias, epsilon)
+        if found.average is None
+        else lambda: cast(Tensor, found.average)
+    )
+    side = _side(target, potential, shift - epsilon * found.log_sum, average, epsilon)
+    log_total = found.log_total + math.log(len(potential))
+    if not found.known.all():
+        some = (~found.known).nonzero()[:, 0]
         products = None if target.products is None else target.products[:, some]
         arguments = source.rows(some), dataclasses.replace(target, products=products), potential[some]
         log_total[some] = log_mass(*arguments, side.prior_potential, epsilon)

@@ -43,11 +43,11 @@ class SemiDual(VectorSolver):
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
         target = with_products(source, target)
-        state = evaluate(source, target, potential, epsilon)
+        state = evaluate(source, target, potential, epsilon, with_barycentres=True)
         for iteration in range(1, self.batch_max_iter):
             if state.marginal_error <= self.batch_tol:
                 return Solution(state, iteration, True, source)
-            state = evaluate(source, target, self.following(state, epsilon), epsilon)
+            state = evaluate(source, target, self.following(state, epsilon), epsilon, with_barycentres=True)
         return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_tol, source)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
