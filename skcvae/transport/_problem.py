@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -227,19 +226,15 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
     found = _kernels.both_passes(_scores(source, target, bias, epsilon), offset, target.softness, values)
-    average = (
-        functools.partial(_barycentres, source, target, bias, epsilon)
-        if found.average is None
-        else lambda: cast(Tensor, found.average)
-    )
+    average = functools.partial(_barycentres, source, target, bias, epsilon, found.average)
     side = _side(target, potential, shift - epsilon * found.log_sum, average, epsilon)
-    log_total = found.log_total + math.log(len(potential))
-    if not found.known.all():
-        some = (~found.known).nonzero()[:, 0]
-        products = None if target.products is None else target.products[:, some]
-        arguments = source.rows(some), dataclasses.replace(target, products=products), potential[some]
-        log_total[some] = log_mass(*arguments, side.prior_potential, epsilon)
-    return side, log_total
+    masses = found.log_total + math.log(len(potential))
+    starved = (~found.known).nonzero()[:, 0]
+    if len(starved):
+        products = None if target.products is None else target.products[:, starved]
+        rest = source.rows(starved), dataclasses.replace(target, products=products), potential[starved]
+        masses[starved] = log_mass(*rest, side.prior_potential, epsilon)
+    return side, masses
 
 
 def _column_sides(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -254,7 +249,9 @@ def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> Ite
     return _kernels.swept_products(target.products, bias, epsilon)
 
 
-def _barycentres(source: Source, target: Target, bias: Tensor, epsilon: float) -> Tensor:
+def _barycentres(source: Source, target: Target, bias: Tensor, epsilon: float, found: Tensor | None = None) -> Tensor:
+    if found is not None:
+        return found
     if target.products is None:
         return _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)[1]
     return _kernels.row_averages(target.products, bias, source.statistics, epsilon)
