@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skcvae import _amortise
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
+from skcvae._callbacks import Watch
 from skcvae.divergences import DIVERGENCES, Divergence, Measure
 from skcvae.networks import fewest_rows
 from skcvae.posteriors import POSTERIORS, AmortisedInference, Coordinates, Encoder, Inference, Point, PosteriorFamily
@@ -127,20 +128,23 @@ class AutoencoderModel(LatentVariableModel):
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._aggregate[rng.integers(len(self._aggregate), size=n_samples)]
 
-    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
+    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None, watch: Watch | None) -> None:
         setting = self._setting()
         model = self._model(X, setting.kl_weight)
         model.x_val = model.family.standardised_as(X_val, model.x)
         measure = self._measure(model, setting.divergence_weight)
-        course = self._course(model, (X, X_val), model.held)
+        course = self._course(model, (X, X_val), watch)
         with self._told_when_diverged("lower the weights of the loss"):
             course.stage("start", lambda: _amortise.start(course.root, setting.kl_weight))
             losses, scores = _amortise.train(course, measure, setting)
-        self._keep(course.root, losses, setting)
-        self.validation_scores_ = None if scores is None else [score - self.likelihood_.log_volume for score in scores]
+        self._keep(course.root, losses, scores, setting)
         course.end()
 
-    def _keep(self, model: _amortise.Model, losses: list[float], setting: _amortise.Setting) -> None:
+    def _conclude(self, root: _amortise.Model, owner: Any) -> None:
+        root.train(False)
+        self._keep(root, list(owner.losses), None, self._setting())
+
+    def _keep(self, model: _amortise.Model, losses: list[float], scores: list[float] | None, setting: _amortise.Setting) -> None:
         is_taught = setting.kl_weight > 0
         self._temperature = setting.kl_weight if is_taught else 1.0
         family = model.family if is_taught else model.family.refitted(_amortise.residual(model))
@@ -149,6 +153,8 @@ class AutoencoderModel(LatentVariableModel):
         self._answers = _amortise.inference(model, self.likelihood_.tempered(self._temperature), self.pool_size, is_taught)
         self.encoder_, self.module_ = model.encoder, model.decoder
         self.loss_curve_ = [loss + family.log_volume for loss in losses]
+        self.validation_scores_ = None if scores is None else [score - family.log_volume for score in scores]
+        self._coarsest = family.training_dtype(model.x.double().cpu(), self._temperature)
         self.n_iter_ = len(losses)
         self.converged_ = self.n_iter_ < setting.max_iter
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import copy
-import numbers
 import os
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, Self
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skcvae import _persistence, posteriors
 from skcvae import _validation as check
-from skcvae._checkpoint import Checkpoint
-from skcvae._training import Course, Diverged, Root
-from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
-from skcvae.networks import Decoder, Network, as_network, fewest_rows
+from skcvae._fitting import FittedModel
+from skcvae.likelihoods import Family
 from skcvae.posteriors import Inference, Posterior
 from skcvae.priors import CategoricalPrior, Prior
 
@@ -36,7 +32,7 @@ NOISES = ("matched", "model", "mean")
 SOURCES = ("prior", "aggregate")
 
 
-class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC):
+class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, FittedModel):
     """Base of the estimators: a decoder, a likelihood, a prior, and an inference that answers for rows of data."""
 
     prior_: Prior
@@ -47,43 +43,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     _coarsest: torch.dtype
     #: What a warning of few effective draws advises.
     _remedy: str
-
-    def __init__(
-        self,
-        n_components: int = 2,
-        *,
-        prior: Any = "gaussian",
-        likelihood: str | Likelihood = "gaussian",
-        network: Any = "mlp",
-        hidden_layer_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        pool_size: int = 4096,
-        batch_size: int = 256,
-        learning_rate_init: float = 1e-3,
-        max_iter: int = 2000,
-        tol: float = 1e-2,
-        n_iter_no_change: int = 10,
-        device: str | torch.device = "auto",
-        random_state: Any = None,
-        verbose: bool = False,
-        checkpoint: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.prior = prior
-        self.likelihood = likelihood
-        self.network = network
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.pool_size = pool_size
-        self.batch_size = batch_size
-        self.learning_rate_init = learning_rate_init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.device = device
-        self.random_state = random_state
-        self.verbose = verbose
-        self.checkpoint = checkpoint
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -100,36 +59,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         check_is_fitted(self)
         _persistence.save(self, path)
 
-    def fit(self, X: ArrayLike, y: object = None, *, X_val: ArrayLike | None = None) -> Self:
-        """Fit the model.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, d)
-            The data: finite numbers, at least two different rows.
-        y : ignored
-        X_val : array-like of shape (n_val, d), default=None
-            Rows that are not fitted. The fit ends when their score has stopped rising, and keeps the weights with the highest.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            When a parameter or X is not as expected.
-        FloatingPointError, MemoryError
-            When training diverges, or there is less memory than the parameters ask for. What an earlier fit had found is kept.
-        """
-        with check.nothing_lost(self):
-            data = check.check_X(self, X, fitting=True)
-            check.check_varying(data)
-            self._fit(check.as_double(data), None if X_val is None else check.as_double(check.check_X(self, X_val)))
-            x = torch.as_tensor(self.likelihood_.standardise(data))
-            self._coarsest = self.likelihood_.training_dtype(x, self._temperature)
-        return self
-
     @property
     @abstractmethod
     def _inference(self) -> Inference:
@@ -138,10 +67,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     @abstractmethod
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draws of z from the aggregate posterior, (n_samples, k)."""
-
-    @abstractmethod
-    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
-        """Check the parameters, fit, and set the fitted attributes."""
 
     def transform(self, X: ArrayLike) -> NDArray:
         r"""Posterior means, :math:`E[z \mid x]`.
@@ -308,48 +233,6 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
-
-    def _course(self, root: Root, data: Sequence[NDArray | None], held: dict[str, Tensor]) -> Course[Root]:
-        """The course of a fit, from its checkpoint if there is one; what is held is in no checkpoint."""
-        path = check.check_path("checkpoint", self.checkpoint)
-        checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, data), held)
-        return Course(root, bool(self.verbose), checkpoint)
-
-    def _check_shared_numbers(self) -> None:
-        for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
-            check.check_number(name, getattr(self, name), numbers.Integral, 1)
-        check.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
-        check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
-        check.check_number("tol", self.tol, numbers.Real, 0)
-
-    def _bound_likelihood(self, X: NDArray[np.float64]) -> Family:
-        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
-        return (chosen() if isinstance(chosen, type) else chosen).bind(X)
-
-    def _architecture(self, n_features: int) -> Network:
-        return as_network(self.network, self.hidden_layer_sizes, self.activation).bind(n_features)
-
-    def _decoder(self, architecture: Network, prior: Prior, family: Family, generator: torch.Generator) -> Decoder:
-        standardisation = prior.standardisation()
-        n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
-        module = architecture.decoder(n_inputs, family.n_outputs, generator)
-        check.check_batch(self.batch_size, fewest_rows(module))
-        return Decoder(module, standardisation)
-
-    def _training_tensor(self, family: Family, X: NDArray[np.float64], temperature: float) -> Tensor:
-        """Standardised data in the precision that the temperature needs, where the fit computes."""
-        x = torch.as_tensor(family.standardise(X))
-        return x.to(check.make_device(self.device), family.training_dtype(x, temperature))
-
-    @contextmanager
-    def _told_when_diverged(self, remedy: str) -> Iterator[None]:
-        try:
-            yield
-        except Diverged as error:
-            raise FloatingPointError(
-                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise "
-                "X. Nothing was changed by this fit."
-            ) from error
 
     def _checked(self, X: ArrayLike) -> NDArray:
         check_is_fitted(self)

@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skcvae import _phases
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
+from skcvae._callbacks import Watch
 from skcvae.likelihoods import Likelihood
 from skcvae.posteriors import (
     Coordinates,
@@ -297,35 +298,31 @@ class CoupledVAE(LatentVariableModel):
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._pool.sample_aggregate(n_samples, rng)
 
-    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> None:
-        problem = self._problem(X)
-        problem.x_val = problem.family.standardised_as(X_val, problem.x)
-        course = self._course(problem, (X, X_val), problem.held)
+    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None, watch: Watch | None) -> None:
+        course = self._course(self._problem(X, X_val), (X, X_val), watch)
         problem = course.root
         with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
             linear = course.stage("start", lambda: _phases.start(problem))
-            trained, history = _phases.train(course, linear.temperature)
+            trained = _phases.train(course, linear.temperature)
             polished = _phases.polish(course, [linear, trained])
             frozen = _phases.freeze(problem, polished.potential, self.pool_size)
             proposal = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
-        self._keep(problem, frozen, history, polished, proposal)
+        self._keep(problem, frozen, polished, proposal)
         course.end()
 
-    def _keep(
-        self,
-        problem: _phases.Problem,
-        frozen: _phases.Frozen,
-        history: _phases.History,
-        polished: _phases.Polished,
-        encoder: Encoder | None,
-    ) -> None:
+    def _conclude(self, root: _phases.Problem, owner: Any) -> None:
+        frozen = _phases.freeze(root, owner.potential, self.pool_size)
+        self._keep(root, frozen, _phases.Polished(owner.potential, False, []), None)
+
+    def _keep(self, problem: _phases.Problem, frozen: _phases.Frozen, polished: _phases.Polished, encoder: Encoder | None) -> None:
         self._pool, self.coupling_ = frozen.pool, frozen.coupling
         self._planes, self._hole_level = frozen.planes, frozen.level
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
         self._temperature, self._softness = float(self.epsilon), problem.setting.softness
         self._proposal = None if encoder is None else self._refined(encoder.cpu())
-        self.loss_curve_, self.marginal_error_curve_ = history.loss, history.marginal_error
-        self.n_iter_ = len(history.loss)
+        self.loss_curve_, self.marginal_error_curve_ = problem.history.loss, problem.history.marginal_error
+        self.n_iter_ = len(self.loss_curve_)
+        self._coarsest = self.likelihood_.training_dtype(problem.x.double().cpu(), self._temperature)
         level, held_out = self.likelihood_.log_volume, () if problem.x_val is None else polished.values
         self.validation_scores_ = [-self.epsilon * value - level for value in held_out] or None
         self.converged_ = self.coupling_.converged and polished.settled
@@ -348,7 +345,7 @@ class CoupledVAE(LatentVariableModel):
         text = f"The coupling's marginal error is {record.marginal_error:.2g} with {record.n_draws} draws, above its tolerance."
         warnings.warn(f"{text} {remedy}", ConvergenceWarning, stacklevel=4)
 
-    def _problem(self, X: NDArray[np.float64]) -> _phases.Problem:
+    def _problem(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
         architecture = self._architecture(X.shape[1])
         family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
@@ -356,7 +353,8 @@ class CoupledVAE(LatentVariableModel):
         rng = check.make_rng(self.random_state)
         decoder = self._decoder(architecture, prior, family, check.make_torch_generator(rng))
         x = self._training_tensor(family, X, self.epsilon)
-        return _phases.Problem(decoder.to(x), family.to(x), x, prior, solver, setting, rng)
+        x_val = family.standardised_as(X_val, x)
+        return _phases.Problem(decoder.to(x), family.to(x), x, prior, solver, setting, rng, x_val)
 
     def _setting(self) -> _phases.Setting:
         self._check_numbers()

@@ -38,8 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 #: Rooms whose objects a model holds.
 ROOMS = tuple(f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "divergences"))
-#: Attributes that every module has.
-OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+#: Attributes that every module has, and an estimator's callbacks: they are of a fit, not of what was fitted.
+NOT_KEPT = frozenset({*vars(nn.Module()), "_skl_callbacks"})
 #: Estimators, by name.
 ESTIMATORS: dict[str, type] = {}
 REMEDY = "Use pickle or joblib, which keep any object and run code on load."
@@ -132,12 +132,12 @@ def _known() -> dict[str, type]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    """What makes an object, the prior first: its attributes, without torch's own of every module and those that are computed."""
+    """What makes an object, the prior first: its attributes, but not all; see `NOT_KEPT`, and computed ones."""
     computed = {
         name for owner in type(value).__mro__ for name, a in vars(owner).items() if isinstance(a, functools.cached_property)
     }
     kept = {f.name for f in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set(vars(value)) - computed
-    return {name: vars(value)[name] for name in sorted(kept - OF_EVERY_MODULE, key=lambda name: (name != "prior_", name))}
+    return {name: vars(value)[name] for name in sorted(kept - NOT_KEPT, key=lambda name: (name != "prior_", name))}
 
 
 class _Writer:

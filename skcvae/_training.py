@@ -109,7 +109,25 @@ class Steps(Protocol):
         """One step; True when the loop may end."""
 
 
-Root = TypeVar("Root")
+class Holder(Protocol):
+    """What the stages of a fit change."""
+
+    @property
+    def held(self) -> dict[str, Tensor]:
+        """What is a function of the data alone."""
+
+
+class Watcher(Protocol):
+    """Who is told of the tasks of a fit."""
+
+    def begin(self, name: str) -> None:
+        """A task begins."""
+
+    def end(self, owner: Any) -> bool:
+        """It has ended; True to stop the fit."""
+
+
+Root = TypeVar("Root", bound=Holder)
 Owner = TypeVar("Owner", bound=Steps)
 Result = TypeVar("Result")
 
@@ -121,6 +139,7 @@ class _State(Generic[Root]):
     root: Root
     done: dict[str, Any] = field(default_factory=dict)
     loop: tuple[str, Steps, int] | None = None
+    stopped: bool = False
 
 
 class Course(Generic[Root]):
@@ -131,20 +150,28 @@ class Course(Generic[Root]):
     root : what the stages change; all of them must use `Course.root`
     verbose : bool, whether loops show their progress
     checkpoint : Checkpoint or None
+    watch : Watcher or None, told of every 50 steps, or of every step of a loop with a checkpoint after each
 
     Everything that a stage or loop depends on must be in `root`, in the results of earlier ones, or the same in every run; and
     nothing but a stage or a loop may change `root`.
     """
 
-    def __init__(self, root: Root, verbose: bool = False, checkpoint: Checkpoint | None = None) -> None:
+    def __init__(
+        self, root: Root, verbose: bool = False, checkpoint: Checkpoint | None = None, watch: Watcher | None = None
+    ) -> None:
         found: _State[Root] | None = None if checkpoint is None else checkpoint.read()
         self.state = _State(root) if found is None else found
-        self.verbose, self.checkpoint = verbose, checkpoint
+        self.verbose, self.checkpoint, self.watch = verbose, checkpoint, watch
 
     @property
     def root(self) -> Root:
         """What the stages change, as it is by now."""
         return self.state.root
+
+    @property
+    def stopped(self) -> bool:
+        """Whether who watches has asked to stop."""
+        return self.state.stopped
 
     def stage(self, name: str, make: Callable[[], Result]) -> Result:
         """The result of a stage, made unless it is there."""
@@ -165,11 +192,22 @@ class Course(Generic[Root]):
             if t > first and t % every == 0:
                 self.state.loop = name, owner, t
                 self._write()
-            return owner.step(t)
+            return self._watched(name, owner, t, t == first, n_steps, min(every, WINDOW)) or self.stopped
 
         repeat(step, n_steps, name, self.verbose and shown, first)
         self.state.loop = None
         return self._finished(name, owner)
+
+    def _watched(self, name: str, owner: Steps, t: int, is_first: bool, n_steps: int, window: int) -> bool:
+        """One step, in a task of `window` of them."""
+        if self.watch is None:
+            return owner.step(t)
+        if is_first or t % window == 0:
+            self.watch.begin(name)
+        may_end = owner.step(t)
+        if may_end or (t + 1) % window == 0 or t + 1 == n_steps:
+            self.state.stopped = self.watch.end(owner)
+        return may_end
 
     def end(self) -> None:
         """Forget the checkpoint."""

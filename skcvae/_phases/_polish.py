@@ -66,8 +66,11 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
     The first round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
-    best round. Where there are validation rows, minus their score takes the place of the semi-dual.
+    best round. Where there are validation rows, minus their score takes the place of the semi-dual. A fit that is asked to stop
+    has no further round.
     """
+    if course.stopped:
+        return Polished(layouts[-1].potential, False, [])
     plan, settled, left = _best_after_one_round(course, layouts), False, course.root.solver.polish_rounds - 1
     values = [plan.value]
     for number, stage in enumerate(STAGES):
@@ -76,6 +79,8 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
         rounds = course.loop(name, make, n_rounds, every=1, shown=False)
         plan, settled, left = course.stage(f"{name}, best", rounds.best), rounds.settled, left - rounds.made
         values += rounds.values[1:]
+        if course.stopped:
+            break
     return Polished(plan.potential, settled, values)
 
 
@@ -109,6 +114,11 @@ class _Rounds:
             _regress(self.problem, self.plan, self.stage, f"{self.name}, {t + 1}/{self.n_rounds}")
             self._take(_frozen_plan(self.problem, self.stage, self.plan.potential, self.problem.setting.epsilon))
         return self.settled
+
+    @property
+    def potential(self) -> Tensor:
+        """The present data potential, (n,)."""
+        return self.plan.potential
 
     def _take(self, plan: FrozenPlan) -> None:
         if plan.value < min(self.values, default=math.inf) or not self.values:

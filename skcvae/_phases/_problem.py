@@ -52,6 +52,19 @@ class Draws:
 
 
 @dataclass
+class History:
+    """Curves over the training steps: the dual in nats, and chi-square of the data marginal on the step's draws."""
+
+    loss: list[float] = field(default_factory=list)
+    marginal_error: list[float] = field(default_factory=list)
+
+    def record(self, value: float, marginal_error: float) -> None:
+        """Add one training step."""
+        self.loss.append(value)
+        self.marginal_error.append(marginal_error)
+
+
+@dataclass
 class Problem:
     """The model, the data in training precision, the solver and the settings."""
 
@@ -63,6 +76,7 @@ class Problem:
     setting: Setting
     rng: np.random.Generator
     x_val: Tensor | None = None
+    history: History = field(default_factory=History)
     source: Source = field(init=False)
     has_modes: bool = field(init=False)
 
@@ -122,19 +136,6 @@ class Problem:
         shared = {f.name: getattr(self.solver, f.name) for f in fields(Solver)}
         kind = Sinkhorn if self.has_atoms else SemiDual
         return kind(**{**shared, "tol": tol, "max_iter": max_iter})
-
-
-@dataclass
-class History:
-    """Curves over the training steps: the dual in nats, and chi-square of the data marginal on the step's draws."""
-
-    loss: list[float] = field(default_factory=list)
-    marginal_error: list[float] = field(default_factory=list)
-
-    def record(self, value: float, marginal_error: float) -> None:
-        """Add one training step."""
-        self.loss.append(value)
-        self.marginal_error.append(marginal_error)
 
 
 @dataclass(frozen=True)

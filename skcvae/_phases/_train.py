@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from skcvae import _training, objectives
-from skcvae._phases._problem import Draws, History, Layout, Problem
+from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._training import Course
 from skcvae.transport import Columns, Solution, Target, dual_columns, primal_columns
 
@@ -39,12 +39,11 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.setting.epsilon
 
 
-def train(course: Course[Problem], hot: float) -> tuple[Layout, History]:
+def train(course: Course[Problem], hot: float) -> Layout:
     """Improve the potentials on fresh draws, then one decoder step; cool while the decoder keeps up."""
     problem = course.root
     training = course.loop("train", lambda: _Steps(problem, hot), problem.setting.max_iter)
-    layout = course.stage("trained", lambda: Layout.of(problem, training.potentials.vector(), training.epsilon))
-    return layout, training.history
+    return course.stage("trained", lambda: Layout.of(problem, training.potential, training.epsilon))
 
 
 class _Steps:
@@ -55,11 +54,16 @@ class _Steps:
         generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
         n_inputs = None if problem.has_atoms else problem.decoder.inputs(problem.draws(1).z).shape[1]
         self.potentials = problem.solver.begin(problem.source, n_inputs, generator)
-        self.history, self.plateau = History(), _training.Plateau(setting.tol, setting.patience)
+        self.plateau = _training.Plateau(setting.tol, setting.patience)
         self.atoms = problem.draws(0) if problem.has_atoms else None
         self.stream = None if problem.has_atoms else problem.prior.stream(setting.batch_size, problem.rng)
         self.optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
         self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * setting.max_iter))
+
+    @property
+    def potential(self) -> Tensor:
+        """The present data potential, (n,)."""
+        return self.potentials.vector()
 
     def _draws(self) -> Draws:
         if self.stream is None:
@@ -86,7 +90,7 @@ class _Steps:
     def _improve(self, target: Target) -> Solution:
         solution = self.potentials.improve(target, self.epsilon)
         value = float(solution.state.dual_value) + self.problem.family.log_volume
-        self.history.record(value, solution.state.marginal_error)
+        self.problem.history.record(value, solution.state.marginal_error)
         return solution
 
     def _columns(self, target: Target, solution: Solution) -> Columns:

@@ -1,0 +1,166 @@
+"""What the estimators share while they are fitted."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import numbers
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from skcvae import _validation as check
+from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
+from skcvae._checkpoint import Checkpoint
+from skcvae._training import Course, Diverged, Root
+from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
+from skcvae.networks import Decoder, Network, as_network, fewest_rows
+from skcvae.priors import Prior
+
+Array = NDArray[np.float64]
+
+
+class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
+    """Base of the estimators: shared parameters, and a fit that can be watched, stopped and resumed."""
+
+    def __init__(
+        self,
+        n_components: int = 2,
+        *,
+        prior: Any = "gaussian",
+        likelihood: str | Likelihood = "gaussian",
+        network: Any = "mlp",
+        hidden_layer_sizes: Sequence[int] = (256, 256),
+        activation: str = "relu",
+        pool_size: int = 4096,
+        batch_size: int = 256,
+        learning_rate_init: float = 1e-3,
+        max_iter: int = 2000,
+        tol: float = 1e-2,
+        n_iter_no_change: int = 10,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.prior = prior
+        self.likelihood = likelihood
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.pool_size = pool_size
+        self.batch_size = batch_size
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+        self.checkpoint = checkpoint
+
+    @with_callbacks
+    def fit(self, X: ArrayLike, y: object = None, *, X_val: ArrayLike | None = None) -> Self:
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            The data: finite numbers, at least two different rows.
+        y : ignored
+        X_val : array-like of shape (n_val, d), default=None
+            Rows that are not fitted. The fit ends when their score has stopped rising, and keeps the weights with the highest.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            When a parameter or X is not as expected.
+        FloatingPointError, MemoryError
+            When training diverges, or there is less memory than the parameters ask for. What an earlier fit had found is kept.
+        """
+        watch = Watch.of(self, X, y)
+        with check.nothing_lost(self):
+            check.check_varying(data := check.as_double(check.check_X(self, X, fitting=True)))
+            self._fit(data, None if X_val is None else check.as_double(check.check_X(self, X_val)), watch)
+        if watch is not None:
+            watch.close()
+        return self
+
+    @abstractmethod
+    def _fit(self, X: Array, X_val: Array | None, watch: Watch | None) -> None:
+        """Check the parameters, fit, and set the fitted attributes."""
+
+    @abstractmethod
+    def _conclude(self, root: Any, owner: Any) -> None:
+        """Set the fitted attributes from the state of a fit, in the loop that `owner` has the state of."""
+
+    def _as_if_ended(self, course: Course[Any], owner: Any) -> dict[str, Any] | None:
+        """The attributes of a model that is fitted as far as a course has come, or None where there is none yet."""
+        data = {id(tensor): tensor for tensor in course.root.held.values()}
+        other, root = copy.copy(self), copy.deepcopy(course.root, data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                other._conclude(root, owner)
+            except Diverged:
+                return None
+        return {name: value for name, value in vars(other).items() if name not in vars(self) or vars(self)[name] is not value}
+
+    def _course(self, root: Root, data: Sequence[Array | None], watch: Watch | None) -> Course[Root]:
+        """The course of a fit, from its checkpoint if there is one; what the root holds is in no checkpoint."""
+        path = check.check_path("checkpoint", self.checkpoint)
+        checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, data), root.held)
+        course = Course(root, bool(self.verbose), checkpoint, watch)
+        if watch is not None:
+            watch.as_if_ended = functools.partial(self._as_if_ended, course)
+        return course
+
+    def _check_shared_numbers(self) -> None:
+        for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
+            check.check_number(name, getattr(self, name), numbers.Integral, 1)
+        check.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
+        check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
+        check.check_number("tol", self.tol, numbers.Real, 0)
+
+    def _bound_likelihood(self, X: Array) -> Family:
+        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
+        return (chosen() if isinstance(chosen, type) else chosen).bind(X)
+
+    def _architecture(self, n_features: int) -> Network:
+        return as_network(self.network, self.hidden_layer_sizes, self.activation).bind(n_features)
+
+    def _decoder(self, architecture: Network, prior: Prior, family: Family, generator: torch.Generator) -> Decoder:
+        standardisation = prior.standardisation()
+        n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
+        module = architecture.decoder(n_inputs, family.n_outputs, generator)
+        check.check_batch(self.batch_size, fewest_rows(module))
+        return Decoder(module, standardisation)
+
+    def _training_tensor(self, family: Family, X: Array, temperature: float) -> Tensor:
+        """Standardised data in the precision that the temperature needs, where the fit computes."""
+        x = torch.as_tensor(family.standardise(X))
+        return x.to(check.make_device(self.device), family.training_dtype(x, temperature))
+
+    @contextmanager
+    def _told_when_diverged(self, remedy: str) -> Iterator[None]:
+        try:
+            yield
+        except Diverged as error:
+            raise FloatingPointError(
+                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise "
+                "X. Nothing was changed by this fit."
+            ) from error
