@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -110,25 +109,9 @@ def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([torch.logsumexp(scores, 1) for scores in score_blocks(query, key, bias)])
 
 
-@dataclass(frozen=True)
-class Passes:
-    """What `both_passes` gives.
-
-    Attributes
-    ----------
-    log_sum : Tensor of shape (m,), l
-    log_total : Tensor of shape (n,), r
-    known : Tensor of shape (n,), whether r is right; elsewhere it has underflown
-    average : Tensor of shape (m, p) or None, averages of the values under each row's softmax
-    """
-
-    log_sum: Tensor
-    log_total: Tensor
-    known: Tensor
-    average: Tensor | None
-
-
-def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float, values: Tensor | None = None) -> Passes:
+def both_passes(
+    blocks: Iterable[Tensor], offset: Tensor, softness: float, values: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     r"""Log-sum-exp of each row of scores, and of all rows' softmaxes over each column: both from one exponential a pair.
 
     .. math:: l_j = \log \sum_i e^{s_{ji}}, \qquad r_i = \log \sum_j e^{a_j + \rho l_j} e^{s_{ji} - l_j}
@@ -139,6 +122,13 @@ def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float, value
     offset : Tensor of shape (m,), a
     softness : float, rho
     values : Tensor of shape (p, n) or None, what is averaged under each row's softmax as well
+
+    Returns
+    -------
+    log_sum : Tensor of shape (m,), l
+    log_total : Tensor of shape (n,), r
+    known : Tensor of shape (n,), whether r is right; elsewhere it has underflown
+    average : Tensor of shape (m, p) or None
     """
     log_sums, log_weights, averages, log_total, begin = [], [], [], torch.tensor(-torch.inf).to(offset), 0
     for scores in blocks:
@@ -151,7 +141,7 @@ def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float, value
         if values is not None:
             averages.append((values @ shares.T).T)
     known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
-    return Passes(torch.cat(log_sums), log_total, known, torch.cat(averages) if averages else None)
+    return torch.cat(log_sums), log_total, known, torch.cat(averages) if averages else None
 
 
 def row_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:

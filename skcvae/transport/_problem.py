@@ -225,11 +225,12 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
     bias, shift = _column_sides(source, target, potential, epsilon)
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
-    found = _kernels.both_passes(_scores(source, target, bias, epsilon), offset, target.softness, values)
-    average = functools.partial(_barycentres, source, target, bias, epsilon, found.average)
-    side = _side(target, potential, shift - epsilon * found.log_sum, average, epsilon)
-    masses = found.log_total + math.log(len(potential))
-    starved = (~found.known).nonzero()[:, 0]
+    blocks = _scores(source, target, bias, epsilon)
+    log_sum, log_total, known, found = _kernels.both_passes(blocks, offset, target.softness, values)
+    average = functools.partial(_barycentres, source, target, bias, epsilon, found)
+    side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
+    masses = log_total + math.log(len(potential))
+    starved = (~known).nonzero()[:, 0]
     if len(starved):
         products = None if target.products is None else target.products[:, starved]
         rest = source.rows(starved), dataclasses.replace(target, products=products), potential[starved]
