@@ -141,8 +141,8 @@ def test_divergences_see_standardised_codes():
 
 def test_batches_are_random_parts_of_all_rows():
     """Every row once an epoch, in another order each."""
-    batches = _amortise._batches(torch.arange(10), 3, torch.Generator().manual_seed(0))
-    epochs = [torch.cat([next(batches) for _ in range(3)]).tolist() for _ in range(2)]
+    batches = _amortise._Batches(torch.arange(10), 3, torch.Generator().manual_seed(0))
+    epochs = [torch.cat([batches.following() for _ in range(3)]).tolist() for _ in range(2)]
     assert all(len(set(epoch)) == 9 for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) != list(range(9))
@@ -151,7 +151,7 @@ def test_batches_are_random_parts_of_all_rows():
 def test_a_critic_is_trained():
     """Codes that it tells from the prior's draws cost more than chance, which is 0."""
     codes, draws = torch.full((64, 2), 3.0), GaussianPrior(2)
-    setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1, verbose=False)
+    setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1)
     rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z)
     critic = Adversarial((16,)).begin(2, torch.Generator().manual_seed(0))
     penalty = _amortise._Penalty(SimpleNamespace(prior=draws, rng=rng, decoder=decoder, x=codes), critic, setting)
@@ -301,7 +301,7 @@ def test_the_user_s_own_pair_is_not_trained_in_place(X):
 
 
 def test_annealing_rises_linearly_to_all_of_the_weight():
-    setting = _amortise.Setting(4.0, 0.0, 0.5, batch_size=1, learning_rate=1.0, max_iter=10, tol=0.0, patience=1, verbose=False)
+    setting = _amortise.Setting(4.0, 0.0, 0.5, batch_size=1, learning_rate=1.0, max_iter=10, tol=0.0, patience=1)
     weights = [_amortise._Steps._kl_weight(SimpleNamespace(setting=setting), t) for t in range(10)]
     np.testing.assert_allclose(weights, [0.8, 1.6, 2.4, 3.2, *6 * [4.0]])
 
