@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
@@ -95,3 +97,35 @@ def name_lines(ax: Axes, centres: Sequence[float], names: Sequence[str], **kwarg
     """Names to the left of a picture, at these heights in pixels."""
     ax.set_yticks(list(centres), list(names), **kwargs)
     ax.tick_params(length=0)
+
+
+class PointsOrImages(ABC):
+    """A display of rows as points, or as images where it has an `image_shape`."""
+
+    image_shape: ImageShape | None
+    artists_: list[Artist]
+
+    def plot(self, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw the display.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            New ones by default.
+        **kwargs : style of what the model gave, for matplotlib's `scatter`, or `plot` for lines, or `hist` with one feature, or
+            `imshow` for images
+
+        Returns
+        -------
+        self
+        """
+        self.artists_ = self._points(ax, kwargs) if self.image_shape is None else [self._images(ax, kwargs)]
+        return self
+
+    @abstractmethod
+    def _points(self, ax: Any, style: dict[str, Any]) -> list[Artist]:
+        """Draw rows as points."""
+
+    @abstractmethod
+    def _images(self, ax: Any, style: dict[str, Any]) -> Artist:
+        """Draw rows as images."""

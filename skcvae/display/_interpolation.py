@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from skcvae._validation import check_number, choose
 from skcvae.display._axes import GREY, VERMILION, dots, legend, panel
 from skcvae.display._checks import as_rows, check_model, check_row, feature_names, rows_of
-from skcvae.display._images import ImageShape, as_images, gap, image_shape_of, picture, show
+from skcvae.display._images import ImageShape, PointsOrImages, as_images, gap, image_shape_of, picture, show
 from skcvae.display._plane import Plane
 from skcvae.priors import GaussianPrior
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SMALLEST_SINE = 1e-6
 
 
-class InterpolationDisplay:
+class InterpolationDisplay(PointsOrImages):
     """Decoder means along a line in latent space between two rows: a strip of images, or a line among the data.
 
     The strip has the two rows at its ends. Points are the two features, or the places along the first two principal axes of X; one
@@ -133,22 +133,6 @@ class InterpolationDisplay:
         Z = along(np.asarray(estimator.transform(rows_of(X, rows))), np.linspace(0, 1, n_steps)[:, None])
         means, names = estimator.inverse_transform(Z), feature_names(estimator)
         return cls(means=means, Z=Z, X=as_rows(X), rows=rows, image_shape=shape, feature_names=names).plot(ax=ax, **kwargs)
-
-    def plot(self, ax: Any = None, **kwargs: Any) -> InterpolationDisplay:
-        """Draw the display.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            New ones by default.
-        **kwargs : style of the line, for matplotlib's `plot`, or of the picture, for `imshow`
-
-        Returns
-        -------
-        self
-        """
-        self.artists_ = self._points(ax, kwargs) if self.image_shape is None else [self._images(ax, kwargs)]
-        return self
 
     def _points(self, ax: Any, style: dict[str, Any]) -> list[Artist]:
         plane, share = Plane.of(self.X, self.feature_names), np.linspace(0, 1, len(self.means))

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skcvae.display._axes import BLUE, GREY, VERMILION, dots, legend, panel, pyplot
 from skcvae.display._checks import as_rows, check_model, feature_names
-from skcvae.display._images import ImageShape, as_images, gap, image_shape_of, name_lines, picture, show, stacked
+from skcvae.display._images import ImageShape, PointsOrImages, as_images, gap, image_shape_of, name_lines, picture, show, stacked
 from skcvae.display._plane import Plane
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 N_COLUMNS = 12
 
 
-class ReconstructionDisplay:
+class ReconstructionDisplay(PointsOrImages):
     """Rows of X beside their reconstructions: images below each other, or points joined by segments.
 
     Points are the two features, or the places along the first two principal axes of X; of one feature the data are drawn at height
@@ -103,22 +103,6 @@ class ReconstructionDisplay:
         shape, reconstructions = image_shape_of(estimator, image_shape), estimator.reconstruct(X)
         display = cls(X=as_rows(X), reconstructions=reconstructions, image_shape=shape, feature_names=feature_names(estimator))
         return display.plot(ax=ax, **kwargs)
-
-    def plot(self, ax: Any = None, **kwargs: Any) -> ReconstructionDisplay:
-        """Draw the display.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            New ones by default.
-        **kwargs : style of the reconstructions, for matplotlib's `scatter`, or of the picture, for `imshow`
-
-        Returns
-        -------
-        self
-        """
-        self.artists_ = self._points(ax, kwargs) if self.image_shape is None else [self._images(ax, kwargs)]
-        return self
 
     def _points(self, ax: Any, style: dict[str, Any]) -> list[Artist]:
         plane = Plane.of(self.X, self.feature_names)

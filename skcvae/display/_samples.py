@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skcvae.display._axes import BLUE, GREY, clouds, legend, panel
 from skcvae.display._checks import check_model, feature_names, rows_like
-from skcvae.display._images import ImageShape, as_images, gap, image_shape_of, name_lines, picture, show, stacked
+from skcvae.display._images import ImageShape, PointsOrImages, as_images, gap, image_shape_of, name_lines, picture, show, stacked
 from skcvae.display._plane import Plane
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 N_POINTS, N_IMAGES = 1000, 64
 
 
-class SamplesDisplay:
+class SamplesDisplay(PointsOrImages):
     """New samples of a model: points of the plane or images, over or above real data.
 
     Points are the two features, or the places along the first two principal axes of the real data, of the samples where there are
@@ -116,22 +116,6 @@ class SamplesDisplay:
         samples = estimator.sample(n, noise=noise, source=source, random_state=random_state)
         display = cls(samples=samples, X=real, image_shape=shape, feature_names=feature_names(estimator))
         return display.plot(ax=ax, **kwargs)
-
-    def plot(self, ax: Any = None, **kwargs: Any) -> SamplesDisplay:
-        """Draw the display.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            New ones by default.
-        **kwargs : style of the samples, for matplotlib's `scatter`, `hist` with one feature, or `imshow`
-
-        Returns
-        -------
-        self
-        """
-        self.artists_ = self._points(ax, kwargs) if self.image_shape is None else [self._images(ax, kwargs)]
-        return self
 
     def _points(self, ax: Any, style: dict[str, Any]) -> list[Artist]:
         reference = self.samples if self.X is None else self.X
