@@ -180,7 +180,7 @@ class Course(Generic[Root]):
         return self._finished(name, make())
 
     def loop(self, name: str, make: Callable[[], Owner], n_steps: int, every: int = CHECKPOINT_STEPS, shown: bool = True) -> Owner:
-        """The owner of a loop after its last step; a checkpoint is written after every so many."""
+        """The owner of a loop after its last step; a checkpoint is written after every so many, a multiple of 50 or fewer."""
         if name in self.state.done:
             return self.state.done[name]
         if self.state.loop is None or self.state.loop[0] != name:
@@ -192,22 +192,22 @@ class Course(Generic[Root]):
             if t > first and t % every == 0:
                 self.state.loop = name, owner, t
                 self._write()
-            return self._watched(name, owner, t, t == first, n_steps, min(every, WINDOW)) or self.stopped
+            return self._watched(name, owner, t, min(every, WINDOW), n_steps - 1)
 
         repeat(step, n_steps, name, self.verbose and shown, first)
         self.state.loop = None
         return self._finished(name, owner)
 
-    def _watched(self, name: str, owner: Steps, t: int, is_first: bool, n_steps: int, window: int) -> bool:
+    def _watched(self, name: str, owner: Steps, t: int, window: int, last: int) -> bool:
         """One step, in a task of `window` of them."""
         if self.watch is None:
             return owner.step(t)
-        if is_first or t % window == 0:
+        if t % window == 0:
             self.watch.begin(name)
         may_end = owner.step(t)
-        if may_end or (t + 1) % window == 0 or t + 1 == n_steps:
+        if may_end or (t + 1) % window == 0 or t == last:
             self.state.stopped = self.watch.end(owner)
-        return may_end
+        return may_end or self.stopped
 
     def end(self) -> None:
         """Forget the checkpoint."""
