@@ -157,6 +157,7 @@ class CoupledVAE(LatentVariableModel):
     _remedy = "Raise pool_size, raise epsilon, lower n_components, or use proposal='encoder'."
     _pool: Pool
     _planes: Scores
+    _hole_planes: Scores
     _hole_level: float
     _softness: float
     _proposal: Refined | None
@@ -263,7 +264,7 @@ class CoupledVAE(LatentVariableModel):
     def hole_score(self, Z: ArrayLike) -> NDArray:
         r"""How far latent points are from decoding to data; large in a hole.
 
-        .. math:: -\epsilon \log \frac1n \sum_i e^{(f_i + \log p(x_i \mid z))/\epsilon}
+        .. math:: -\epsilon \log \frac1n \sum_i p(x_i \mid z)^{1/\epsilon}
 
         minus its mean on the pool. It needs no data: the sum is bounded from below by its tangents at the pool's draws, so that the
         score is exact there and otherwise too high by a term of second order in the distance to the nearest.
@@ -282,7 +283,7 @@ class CoupledVAE(LatentVariableModel):
     def _holes(self, Z: NDArray) -> NDArray:
         like = self._like(Z)
         eta, normaliser = copy.deepcopy(self.likelihood_).to(like).natural(self._output(Z))
-        score: NDArray = (normaliser - self._temperature * self._planes.to(like).largest(eta)).cpu().numpy()
+        score: NDArray = (normaliser - self._temperature * self._hole_planes.to(like).largest(eta)).cpu().numpy()
         return score - self._hole_level
 
     @property
@@ -316,7 +317,7 @@ class CoupledVAE(LatentVariableModel):
 
     def _keep(self, problem: _phases.Problem, frozen: _phases.Frozen, polished: _phases.Polished, encoder: Encoder | None) -> None:
         self._pool, self.coupling_ = frozen.pool, frozen.coupling
-        self._planes, self._hole_level = frozen.planes, frozen.level
+        self._planes, self._hole_planes, self._hole_level = frozen.planes, frozen.holes, frozen.level
         self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
         self._temperature, self._softness = float(self.epsilon), problem.setting.softness
         self._proposal = None if encoder is None else self._refined(encoder.cpu())

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from skcvae import _training
 from skcvae._phases._problem import Draws, Problem
-from skcvae.posteriors import Pool, Scores
-from skcvae.transport import Coupling, PriorSide, Solution, Source, Target, fresh_marginal_error, prior_side
+from skcvae.posteriors import MOST_PLANES, Pool, Scores
+from skcvae.transport import Coupling, Solution, Source, Target, c_transform, fresh_marginal_error, prior_side
 
 #: The frozen solve goes this much below the tolerance on its own draws; over atoms, which are all there is, further.
 FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
@@ -30,14 +30,16 @@ class Frozen:
     ----------
     pool : Pool, what inference uses
     coupling : Coupling, the record
-    planes : Scores, see `supporting_planes`
-    level : float, mean of the c-transform on the pool, in nats
+    planes : Scores, see `supporting_planes`; of the first draws of the pool, for the potential at draws of a proposal
+    holes : Scores, the same on the whole pool for the data without their potential
+    level : float, mean of the latter's c-transform on the pool, in nats
     potential : Tensor of shape (n,), f in training precision
     """
 
     pool: Pool
     coupling: Coupling
     planes: Scores
+    holes: Scores
     level: float
     potential: Tensor
 
@@ -99,12 +101,16 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     pool = Pool(*(part.cpu() for part in parts))
     value = float(side.dual_value) + family.log_volume
     record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(output))
-    planes = supporting_planes(eta, normaliser, side, epsilon, predicted.dtype)
-    return Frozen(pool, record, planes, float((log_weights.exp() * side.c_transform).sum()), potential)
+    bare = c_transform(source, Target(eta, normaliser, log_weights), torch.zeros_like(f), epsilon)
+    solved = side.c_transform[:MOST_PLANES], side.barycentre[:MOST_PLANES]
+    planes = [supporting_planes(eta, normaliser, *found, epsilon, predicted.dtype) for found in (solved, bare)]
+    return Frozen(pool, record, planes[0], planes[1], float((log_weights.exp() * bare[0]).sum()), potential)
 
 
-def supporting_planes(eta: Tensor, normaliser: Tensor, side: PriorSide, epsilon: float, dtype: torch.dtype) -> Scores:
-    r"""What extends the c-transform from the pool to any latent point without the data.
+def supporting_planes(
+    eta: Tensor, normaliser: Tensor, hard: Tensor, barycentre: Tensor, epsilon: float, dtype: torch.dtype
+) -> Scores:
+    r"""What extends the c-transform from draws of the pool, the first ones or all, to any latent point without the data.
 
     .. math:: g^0(z) = A(z) - \epsilon L(\eta(z)), \qquad
               L(\eta) = \log \frac1n \sum_i e^{(f_i - h_i + t_i \cdot \eta)/\epsilon} \ge
@@ -113,5 +119,5 @@ def supporting_planes(eta: Tensor, normaliser: Tensor, side: PriorSide, epsilon:
     L is convex and its gradient at a draw is the barycentre there: the planes touch it at every draw of the pool, also where the
     gradient is rounded to the precision in which it is kept.
     """
-    key = (side.barycentre / epsilon).to(dtype)
-    return Scores(key.cpu(), ((normaliser - side.c_transform) / epsilon - (key * eta).sum(1)).cpu())
+    m, key = len(hard), (barycentre / epsilon).to(dtype)
+    return Scores(key.cpu(), ((normaliser[:m] - hard) / epsilon - (key * eta[:m]).sum(1)).cpu())

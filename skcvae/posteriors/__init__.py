@@ -13,7 +13,7 @@ from skcvae.posteriors._conditional import (
 from skcvae.posteriors._coordinates import Coordinates
 from skcvae.posteriors._encoder import Encoder, Laplace, Refined
 from skcvae.posteriors._flows import PlanarFlow, SplineFlow
-from skcvae.posteriors._inference import Inference, LocalInference, PoolInference, in_precision
+from skcvae.posteriors._inference import MOST_PLANES, Inference, LocalInference, PoolInference, in_precision
 from skcvae.posteriors._local import LocalDraws, defensive_draws
 from skcvae.posteriors._pareto import pareto_k
 from skcvae.posteriors._pool import Mixture, Pool, Scores
@@ -29,6 +29,7 @@ POSTERIORS: dict[str, type[PosteriorFamily]] = {
 }
 
 __all__ = [
+    "MOST_PLANES",
     "POSTERIORS",
     "AmortisedInference",
     "Conditional",

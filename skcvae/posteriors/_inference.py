@@ -145,10 +145,9 @@ class LocalInference(Inference):
 
     def _coupling(self, block: Block) -> Tensor:
         """Log-weights of the coupling, (b, s)."""
-        nearest = Scores(self.planes.key[:MOST_PLANES], self.planes.bias[:MOST_PLANES])
 
         def potential(eta: Tensor, normaliser: Tensor) -> Tensor:
-            return (1 - self.softness) * (normaliser - self.epsilon * nearest.largest(eta))
+            return (1 - self.softness) * (normaliser - self.epsilon * self.planes.largest(eta))
 
         return block.log_weights(self.family, self.epsilon, potential)
 
