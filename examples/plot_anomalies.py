@@ -17,11 +17,11 @@ from skcvae import CoupledVAE
 from skcvae.datasets import make_rings
 from skcvae.transport import SemiDual
 
-X, _ = make_rings(1200, random_state=0)
-X_train, normal = X[:800], X[800:]
+X, _ = make_rings(1200, n_rings=2, random_state=0)
 rng = np.random.default_rng(0)
+X_train, normal = np.split(rng.permutation(X), [800])
 angle = rng.uniform(0, 2 * np.pi, 60)
-radius = np.concatenate([rng.uniform(1.35, 1.65, 30), rng.uniform(0.3, 0.7, 30)])
+radius = np.concatenate([rng.uniform(1.4, 1.6, 30), rng.uniform(2.5, 3.0, 30)])
 strange = radius[:, None] * np.column_stack([np.cos(angle), np.sin(angle)])
 X_test = np.vstack([normal, strange])
 is_strange = np.repeat([0, 1], [len(normal), len(strange)])
@@ -43,11 +43,11 @@ print(f"strange rows below the threshold: {np.mean(-scores['CoupledVAE'][len(nor
 # %%
 # Every row in the colour of its score; crosses are the strange ones.
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
-colour = {"c": np.maximum(-scores["CoupledVAE"], -12), "cmap": "cividis", "vmin": -12, "vmax": 1}
+colour = {"c": np.maximum(-scores["CoupledVAE"], -8), "cmap": "cividis", "vmin": -8, "vmax": 1}
 dots = left.scatter(*normal.T, s=12, **{**colour, "c": colour["c"][: len(normal)]}, label="normal")
 left.scatter(*strange.T, s=36, marker="x", **{**colour, "c": colour["c"][len(normal) :]}, label="strange")
 left.set(aspect="equal", xlabel="feature 0", ylabel="feature 1")
-figure.colorbar(dots, ax=left, label="log-likelihood in nats, cut at -12", extend="min")
+figure.colorbar(dots, ax=left, label="log-likelihood in nats, cut at -8", extend="min")
 left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.12), ncols=2, frameon=False)
 for (name, score), look in zip(scores.items(), ({"color": "#0072B2"}, {"color": "#D55E00", "linestyle": "--"}), strict=True):
     RocCurveDisplay.from_predictions(is_strange, score, name=name, ax=right, curve_kwargs=look)

@@ -7,7 +7,7 @@ Gaussians on a grid are the usual test, because the truth is known: each sample 
 """
 
 # %%
-# The data: 40 points in each cluster, 20 standard deviations apart.
+# The data: 60 points in each cluster, 20 standard deviations apart.
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -16,7 +16,7 @@ from skcvae.datasets import gaussian_grid_means, make_gaussian_grid
 from skcvae.metrics import high_density_ratio, mode_mass_kl, modes_recovered, std_within_modes
 from skcvae.transport import SemiDual
 
-X, _ = make_gaussian_grid(1000, random_state=0)
+X, _ = make_gaussian_grid(1500, random_state=0)
 means = gaussian_grid_means()
 
 # %%

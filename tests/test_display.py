@@ -110,6 +110,7 @@ def test_holes(models):
     shown = display.HoleDisplay.from_estimator(models[0], X, n_grid=6, random_state=0)
     corner = np.array([[shown.z0[5], shown.z1[2]]])
     np.testing.assert_allclose(shown.score[2, 5], models[0].hole_score(corner)[0], rtol=1e-9)
+    assert shown.artists_[0].get_zorder() < shown.artists_[1].get_zorder()
     np.testing.assert_array_equal(np.asarray(shown.artists_[0].get_array()).ravel(), shown.score.ravel())
 
 

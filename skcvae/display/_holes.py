@@ -130,7 +130,7 @@ class HoleDisplay:
         """
         self.ax_, self.figure_ = panel(ax)
         low, high = np.percentile(self.score, SHADED)
-        shades = {"cmap": "cividis", "vmin": low, "vmax": high, "shading": "nearest", "rasterized": True}
+        shades = {"cmap": "cividis", "vmin": low, "vmax": high, "shading": "nearest", "rasterized": True, "zorder": 0}
         mesh = self.ax_.pcolormesh(self.z0, self.z1, self.score, **{**shades, **kwargs})
         self.figure_.colorbar(mesh, ax=self.ax_, extend="both", label="hole score (nats)")
         limits = [(float(z.min()), float(z.max())) for z in (self.z0, self.z1)]
