@@ -12,7 +12,8 @@ held-out score, `error` the marginal error that the fit certifies. Parts:
 - *inner iterations*: at most 1, 3, 30 in a training step (10 by default).
 - *pool*: at least 1024 and at least 16384 draws (4096 by default).
 - *initialisation*: decoders that start at random in place of on the principal axes.
-- *polishing*: all rounds of the first kind; only one round from each layout.
+- *polishing*: all rounds of the first kind; the last ones on twice the draws, with four times the batch at a third of the rate;
+  only one round from each layout.
 
 A killed run goes on at the next cell. Run: python benchmarks/ablation.py [--seeds 0 1] [--table]
 """
@@ -36,6 +37,7 @@ from gaussians25 import make_grid, within
 
 from skcvae import CoupledVAE, _phases
 from skcvae._phases import _polish, _train
+from skcvae._training import Course
 from skcvae.priors import Prior, QuantilePrior
 from skcvae.transport import GradientAscent, SemiDual, SemiDualNetwork
 
@@ -50,15 +52,16 @@ def _random_start(problem: _phases.Problem) -> _phases.Layout:
     return _phases.Layout.of(problem, torch.zeros_like(problem.source.carrier), layout.temperature)
 
 
-def _cold(problem: _phases.Problem, hot: float) -> Any:
-    return _train.train(problem, problem.setting.epsilon)
+def _cold(course: Course[_phases.Problem], hot: float) -> _phases.Layout:
+    return _train.train(course, course.root.setting.epsilon)
 
 
 def _only(index: int) -> Callable[..., Any]:
-    return lambda problem, layouts: _polish.polish(problem, [layouts[index]])
+    return lambda course, layouts: _polish.polish(course, [layouts[index]])
 
 
 FIRST_STAGE_ONLY = (dataclasses.replace(_polish.STAGES[0], share=1.0),)
+THIRD_STAGE = (*_polish.STAGES[:1], dataclasses.replace(_polish.STAGES[1], share=1 / 2), _polish.Stage(1.0, 524288, 16, 0.1))
 CELLS: dict[str, tuple[dict[str, Any], list[Patch]]] = {
     "default": ({}, []),
     "plain draws": ({}, [(QuantilePrior, "_sampler", Prior._sampler)]),
@@ -74,6 +77,7 @@ CELLS: dict[str, tuple[dict[str, Any], list[Patch]]] = {
     "pool of 16384": ({"pool_size": 16384}, []),
     "random initialisation": ({}, [(_phases, "start", _random_start)]),
     "no second stage": ({}, [(_polish, "STAGES", FIRST_STAGE_ONLY)]),
+    "a third stage": ({}, [(_polish, "STAGES", THIRD_STAGE)]),
     "one round of polishing": ({"formulation": SemiDual(**SCHEDULE | {"polish_rounds": 1})}, []),
 }
 

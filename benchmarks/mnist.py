@@ -42,8 +42,8 @@ N_FIT, N_HELD_OUT, N_CHOSEN_ON, N_SCORED, N_TOLD = 2560, 2440, 512, 1000, 1000
 EXPECTED = N_FIT / (N_FIT + N_HELD_OUT)
 GRID = {
     "CoupledVAE": (1.0, 2.0, 4.0, 8.0),
-    "VAE": (0.5, 1.0, 2.0),
-    "VAE-NF": (0.5, 1.0, 2.0),
+    "VAE": (0.5, 1.0, 2.0, 4.0),
+    "VAE-NF": (0.5, 1.0, 2.0, 4.0),
     "WAE": (1.0, 10.0, 100.0, 1000.0),
     "InfoVAE": (2.0, 100.0, 1000.0),
 }

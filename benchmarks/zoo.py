@@ -46,7 +46,7 @@ def two_stage(vae: Any, X: np.ndarray) -> Any:
 def with_prior(vae: Any, prior: Any) -> Any:
     """A copy of a fitted VAE that samples from, and weighs its draws against, another prior."""
     model, rng = copy.deepcopy(vae), np.random.default_rng(0)
-    parts = model.encoder_, model.module_, model.likelihood_, Coordinates(prior.distribution()), prior, torch.empty(0), rng
+    parts = model.encoder_, model.module_, model.likelihood_, Coordinates(prior.distribution()), prior, None, rng
     matched = model.likelihood_.tempered(model._temperature)
     model.prior_, model._answers = prior, _amortise.inference(_amortise.Model(*parts), matched, vae.pool_size, True)
     return model

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skcvae import _training, objectives
+from skcvae._data import MOST_ASKED, ROWS_AT_ONCE, Data
 from skcvae._training import Course
 from skcvae.divergences import Measure
 from skcvae.likelihoods import Family
@@ -22,8 +24,6 @@ from skcvae.priors import Prior
 PRIOR_DRAWS = 4096
 #: Standard deviation that the encoder starts with, at least.
 SMALLEST_START = 1e-3
-#: Rows that pass through the networks at once after training.
-ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -47,21 +47,22 @@ class Setting:
 
 @dataclass
 class Model:
-    """An autoencoder in training, with the data in training precision; `coordinates` are the encoder's."""
+    """An autoencoder in training and its data; `coordinates` are the encoder's."""
 
     encoder: Encoder
     decoder: Decoder
     family: Family
     coordinates: Coordinates
     prior: Prior
-    x: Tensor
+    data: Data
     rng: np.random.Generator
     x_val: Tensor | None = None
 
     @property
-    def held(self) -> dict[str, Tensor]:
+    def held(self) -> dict[str, Any]:
         """The data."""
-        return {"x": self.x} | ({} if self.x_val is None else {"x_val": self.x_val})
+        of_rows = {} if self.data.held is None else {"x": self.data.held}
+        return {"data": self.data} | of_rows | ({} if self.x_val is None else {"x_val": self.x_val})
 
     def train(self, mode: bool = True) -> None:
         """Let layers that act otherwise in training act so, or not."""
@@ -82,7 +83,7 @@ class Model:
 
     def _divergence(self, rows: Rows, y: Tensor, log_q: Tensor) -> Tensor:
         """Kullback-Leibler divergence of each row's posterior to the prior, (n,): in closed form, or from its draw."""
-        gaussian = self.coordinates.gaussian(self.x)
+        gaussian = self.coordinates.gaussian(self.data.like)
         closed = None if gaussian is None else rows.divergence(gaussian)
         if closed is not None:
             return closed
@@ -94,15 +95,16 @@ class Model:
 @torch.no_grad()
 def start(model: Model, temperature: float) -> None:
     """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
-    z = torch.as_tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng)).to(model.x)
-    weight, bias = model.family.linear_start(model.x, model.decoder.inputs(z[:1]).shape[1], temperature)
+    z = torch.as_tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng)).to(model.data.like)
+    some = model.data.rows(model.data.some(MOST_ASKED, model.rng))
+    weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature)
     model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
     images = model.family.tempered(max(temperature, 1e-6)).noise(model.decoder(z), model.rng)
     axes = weight[: images.shape[1]]  # (d, r)
     slope, level, spread = _regression(images @ axes, model.coordinates.of(z.double()))
-    outputs = model.encoder.conditional.constant(level, spread.clamp(min=SMALLEST_START)).to(model.x)
-    weights = torch.zeros(len(outputs), images.shape[1]).to(model.x)
-    weights[: len(level)] = (slope.T @ axes.T.double()).to(model.x)
+    outputs = model.encoder.conditional.constant(level, spread.clamp(min=SMALLEST_START)).to(model.data.like)
+    weights = torch.zeros(len(outputs), images.shape[1]).to(model.data.like)
+    weights[: len(level)] = (slope.T @ axes.T.double()).to(model.data.like)
     model.encoder.network.set_linear(weights, outputs)  # type: ignore[operator]
 
 
@@ -131,7 +133,7 @@ class _Steps:
     def __init__(self, model: Model, measure: Measure | None, setting: Setting) -> None:
         self.model, self.setting, self.losses = model, setting, list[float]()
         self.generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
-        self.batches = _Batches(model.x, setting.batch_size, self.generator)
+        self.batches = _Batches(model.data, setting.batch_size, self.generator)
         self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
         self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
         self.penalty = None if measure is None else _Penalty(model, measure, setting)
@@ -202,7 +204,7 @@ class _Penalty:
 
     def __init__(self, model: Model, measure: Measure, setting: Setting) -> None:
         self.measure, self.decoder = measure, model.decoder
-        self.draws = model.prior.stream(min(setting.batch_size, len(model.x)), model.rng)
+        self.draws = model.prior.stream(min(setting.batch_size, len(model.data)), model.rng)
         has_critic = next(measure.parameters(), None) is not None
         self.optimiser = _training.adam([measure], setting.learning_rate) if has_critic else None
 
@@ -219,39 +221,37 @@ class _Penalty:
 class _Batches:
     """Rows in a random order, epoch by epoch; an incomplete batch is left out where there is a complete one."""
 
-    def __init__(self, x: Tensor, size: int, generator: torch.Generator) -> None:
-        self.x, self.size, self.generator = x, min(size, len(x)), generator
+    def __init__(self, data: Data, size: int, generator: torch.Generator) -> None:
+        self.data, self.size, self.generator = data, min(size, len(data)), generator
         self.left: list[Tensor] = []
 
     def following(self) -> Tensor:
         """The next batch."""
         if not self.left:
-            order = torch.randperm(len(self.x), generator=self.generator).to(self.x.device)
+            order = torch.randperm(len(self.data), generator=self.generator).to(self.data.index_device)
             self.left = [index for index in order.split(self.size) if len(index) == self.size][::-1]
-        return self.x[self.left.pop()]
+        return self.data.rows(self.left.pop())
 
 
 @torch.no_grad()
 def residual(model: Model) -> Tensor:
     """Root mean square (d,) of what the decoder leaves of each feature at one draw of every row's posterior."""
-    generator, total = (
-        torch.Generator().manual_seed(int(model.rng.integers(2**63))),
-        torch.zeros_like(model.x[0], dtype=torch.float64),
-    )
-    for x in model.x.split(ROWS_AT_ONCE):
+    generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
+    total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.like.device)
+    for x in model.data.blocks():
         noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=generator).to(x)
         mean = model.family.mean(model.decoder(model.latent(x, noise)))
         total += (x - mean).double().square().sum(0)
-    return (total / len(model.x)).sqrt()
+    return (total / len(model.data)).sqrt()
 
 
 @torch.no_grad()
 def aggregate(model: Model, n_draws: int) -> Tensor:
     """Draws of the aggregate posterior, (n_draws, k): one of each of that many randomly chosen rows' posteriors."""
-    index = torch.as_tensor(model.rng.integers(len(model.x), size=n_draws)).to(model.x.device)
-    noise = torch.as_tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates))).to(model.x)
-    draws = zip(model.x[index].split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
-    return torch.cat([model.latent(x, eps) for x, eps in draws])
+    index = torch.as_tensor(model.rng.integers(len(model.data), size=n_draws))
+    noise = torch.as_tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates))).to(model.data.like)
+    draws = zip(index.split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
+    return torch.cat([model.latent(model.data.rows(places), eps) for places, eps in draws])
 
 
 @torch.no_grad()

@@ -128,10 +128,10 @@ class AutoencoderModel(LatentVariableModel):
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._aggregate[rng.integers(len(self._aggregate), size=n_samples)]
 
-    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None, watch: Watch | None) -> None:
+    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
         setting = self._setting()
         model = self._model(X, setting.kl_weight)
-        model.x_val = model.family.standardised_as(X_val, model.x)
+        model.x_val = model.family.standardised_as(X_val, model.data.like)
         measure = self._measure(model, setting.divergence_weight)
         course = self._course(model, (X, X_val), watch)
         with self._told_when_diverged("lower the weights of the loss"):
@@ -154,23 +154,24 @@ class AutoencoderModel(LatentVariableModel):
         self.encoder_, self.module_ = model.encoder, model.decoder
         self.loss_curve_ = [loss + family.log_volume for loss in losses]
         self.validation_scores_ = None if scores is None else [score - family.log_volume for score in scores]
-        self._coarsest = family.training_dtype(model.x.double().cpu(), self._temperature)
+        self._coarsest = model.data.precision(self.likelihood_, self._temperature)
         self.n_iter_ = len(losses)
         self.converged_ = self.n_iter_ < setting.max_iter
 
-    def _model(self, X: NDArray[np.float64], kl_weight: float) -> _amortise.Model:
+    def _model(self, X: NDArray, kl_weight: float) -> _amortise.Model:
         architecture = self._architecture(X.shape[1])
-        family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
+        prior, rng = as_prior(self.prior, self.n_components), check.make_rng(self.random_state)
         posterior = self._posterior(prior, kl_weight)
-        rng = check.make_rng(self.random_state)
+        family = self._bound_likelihood(X, rng)
         generator = check.make_torch_generator(rng)
-        x = self._training_tensor(family, X, 1.0)
+        data = self._data(family, X, 1.0)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
         network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
         check.check_batch(self.batch_size, fewest_rows(network))
         decoder = self._decoder(architecture, prior, family, generator)
-        return _amortise.Model(Encoder(network, conditional).to(x), decoder.to(x), family.to(x), coordinates, prior, x, rng)
+        encoder, like = Encoder(network, conditional), data.like
+        return _amortise.Model(encoder.to(like), decoder.to(like), family.to(like), coordinates, prior, data, rng)
 
     def _posterior(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
         chosen = check.choose("posterior", vars(self)["posterior"], POSTERIORS, PosteriorFamily)
@@ -191,8 +192,9 @@ class AutoencoderModel(LatentVariableModel):
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
         name = f"batch_size with {type(divergence).__name__}"
         check.check_number(name, self.batch_size, numbers.Integral, divergence.fewest_rows)
-        n_coordinates = model.decoder.inputs(torch.as_tensor(model.prior.sample(1, np.random.default_rng(0))).to(model.x)).shape[1]
-        return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(model.x)
+        like, z = model.data.like, torch.as_tensor(model.prior.sample(1, np.random.default_rng(0)))
+        n_coordinates = model.decoder.inputs(z.to(like)).shape[1]
+        return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(like)
 
     def _setting(self) -> _amortise.Setting:
         self._check_shared_numbers()

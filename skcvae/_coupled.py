@@ -299,7 +299,7 @@ class CoupledVAE(LatentVariableModel):
     def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self._pool.sample_aggregate(n_samples, rng)
 
-    def _fit(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None, watch: Watch | None) -> None:
+    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
         course = self._course(self._problem(X, X_val), (X, X_val), watch)
         problem = course.root
         with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
@@ -323,7 +323,7 @@ class CoupledVAE(LatentVariableModel):
         self._proposal = None if encoder is None else self._refined(encoder.cpu())
         self.loss_curve_, self.marginal_error_curve_ = problem.history.loss, problem.history.marginal_error
         self.n_iter_ = len(self.loss_curve_)
-        self._coarsest = self.likelihood_.training_dtype(problem.x.double().cpu(), self._temperature)
+        self._coarsest = problem.data.precision(self.likelihood_, self._temperature)
         level, held_out = self.likelihood_.log_volume, () if problem.x_val is None else polished.values
         self.validation_scores_ = [-self.epsilon * value - level for value in held_out] or None
         self.converged_ = self.coupling_.converged and polished.settled
@@ -346,16 +346,16 @@ class CoupledVAE(LatentVariableModel):
         text = f"The coupling's marginal error is {record.marginal_error:.2g} with {record.n_draws} draws, above its tolerance."
         warnings.warn(f"{text} {remedy}", ConvergenceWarning, stacklevel=4)
 
-    def _problem(self, X: NDArray[np.float64], X_val: NDArray[np.float64] | None) -> _phases.Problem:
+    def _problem(self, X: NDArray, X_val: NDArray | None) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
         architecture = self._architecture(X.shape[1])
-        family, prior = self._bound_likelihood(X), as_prior(self.prior, self.n_components)
+        prior, rng = as_prior(self.prior, self.n_components), check.make_rng(self.random_state)
         self._check_proposal(prior)
-        rng = check.make_rng(self.random_state)
+        family = self._bound_likelihood(X, rng)
         decoder = self._decoder(architecture, prior, family, check.make_torch_generator(rng))
-        x = self._training_tensor(family, X, self.epsilon)
-        x_val = family.standardised_as(X_val, x)
-        return _phases.Problem(decoder.to(x), family.to(x), x, prior, solver, setting, rng, x_val)
+        data = self._data(family, X, self.epsilon)
+        x_val = family.standardised_as(X_val, data.like)
+        return _phases.Problem(decoder.to(data.like), family.to(data.like), data, prior, solver, setting, rng, x_val)
 
     def _setting(self) -> _phases.Setting:
         self._check_numbers()

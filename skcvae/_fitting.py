@@ -16,17 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from torch import Tensor
 
 from skcvae import _validation as check
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import Checkpoint
+from skcvae._data import MOST_ASKED, Data, some
 from skcvae._training import Course, Diverged, Root
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.priors import Prior
-
-Array = NDArray[np.float64]
 
 
 class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
@@ -94,14 +92,14 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """
         watch = Watch.of(self, X, y)
         with check.nothing_lost(self):
-            check.check_varying(data := check.as_double(check.check_X(self, X, fitting=True)))
-            self._fit(data, None if X_val is None else check.as_double(check.check_X(self, X_val)), watch)
+            check.check_varying(data := check.check_X(self, X, fitting=True))
+            self._fit(data, None if X_val is None else check.check_X(self, X_val), watch)
         if watch is not None:
             watch.close()
         return self
 
     @abstractmethod
-    def _fit(self, X: Array, X_val: Array | None, watch: Watch | None) -> None:
+    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
         """Check the parameters, fit, and set the fitted attributes."""
 
     @abstractmethod
@@ -110,7 +108,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _as_if_ended(self, course: Course[Any], owner: Any) -> dict[str, Any] | None:
         """The attributes of a model that is fitted as far as a course has come, or None where there is none yet."""
-        data = {id(tensor): tensor for tensor in course.root.held.values()}
+        data = {id(value): value for value in course.root.held.values()}
         other, root = copy.copy(self), copy.deepcopy(course.root, data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -120,7 +118,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
                 return None
         return {name: value for name, value in vars(other).items() if name not in vars(self) or vars(self)[name] is not value}
 
-    def _course(self, root: Root, data: Sequence[Array | None], watch: Watch | None) -> Course[Root]:
+    def _course(self, root: Root, data: Sequence[NDArray | None], watch: Watch | None) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one; what the root holds is in no checkpoint."""
         path = check.check_path("checkpoint", self.checkpoint)
         checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, data), root.held)
@@ -136,9 +134,15 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
         check.check_number("tol", self.tol, numbers.Real, 0)
 
-    def _bound_likelihood(self, X: Array) -> Family:
+    def _bound_likelihood(self, X: NDArray, rng: np.random.Generator) -> Family:
+        """The likelihood in units of the data, from as many random rows as say enough."""
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
-        return (chosen() if isinstance(chosen, type) else chosen).bind(X)
+        asked = some(len(X), MOST_ASKED, rng)
+        sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
+        family: Family = (chosen() if isinstance(chosen, type) else chosen).bind(sample)
+        for block in check.blocks(X):
+            family.check_support(block)
+        return family
 
     def _architecture(self, n_features: int) -> Network:
         return as_network(self.network, self.hidden_layer_sizes, self.activation).bind(n_features)
@@ -150,10 +154,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check.check_batch(self.batch_size, fewest_rows(module))
         return Decoder(module, standardisation)
 
-    def _training_tensor(self, family: Family, X: Array, temperature: float) -> Tensor:
-        """Standardised data in the precision that the temperature needs, where the fit computes."""
-        x = torch.as_tensor(family.standardise(X))
-        return x.to(check.make_device(self.device), family.training_dtype(x, temperature))
+    def _data(self, family: Family, X: NDArray, temperature: float) -> Data:
+        return Data(X, family, temperature, check.make_device(self.device))
 
     @contextmanager
     def _told_when_diverged(self, remedy: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import math
 import numbers
 import os
@@ -20,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
+from skcvae._data import slices
+
 #: Precisions in which inference runs.
 DTYPES = (np.float64, np.float32)
-#: Rows that inference holds at once.
-ROWS_PER_BLOCK = 8192
 #: Where an object's representation says at which address it is.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 #: Characters of a received value that a message shows.
@@ -98,11 +99,6 @@ def check_latent(Z: ArrayLike, n_components: int) -> NDArray:
     return points
 
 
-def as_double(X: NDArray) -> NDArray[np.float64]:
-    """The array in double precision."""
-    return X.astype(np.float64, copy=False)
-
-
 def check_batch(batch_size: int, fewest: int) -> None:
     """Raise where a batch is smaller than batch normalisation needs."""
     check_number("batch_size with batch normalisation", batch_size, numbers.Integral, fewest)
@@ -111,7 +107,7 @@ def check_batch(batch_size: int, fewest: int) -> None:
 def check_varying(X: NDArray) -> None:
     """ValueError unless X varies by more than the rounding of its own values."""
     with np.errstate(over="ignore", invalid="ignore"):
-        deviation, size = np.std(X, axis=0, dtype=np.float64).max(), np.abs(X).max()
+        deviation, size = _deviations(X).max(), max(float(X.max()), -float(X.min()))
     if not np.isfinite(deviation**2):
         raise ValueError(f"X has values up to {size:.3g}, whose squares overflow. Rescale X.")
     if deviation <= 1e-13 * size or deviation**2 < np.finfo(np.float64).tiny:
@@ -119,6 +115,14 @@ def check_varying(X: NDArray) -> None:
             f"X has zero variance: its largest standard deviation is {deviation:.3g} at values up to {size:.3g}. "
             "Give data that vary, or rescale X."
         )
+
+
+def _deviations(X: NDArray) -> NDArray[np.float64]:
+    """Standard deviations of the columns, without a copy of X."""
+    mean = X.mean(0, dtype=np.float64)
+    total = sum(np.square(block - mean).sum(0) for block in blocks(X))
+    deviations: NDArray[np.float64] = np.sqrt(total / len(X))
+    return deviations
 
 
 def check_number(
@@ -144,7 +148,7 @@ def check_number(
 
 def check_solver(solver: Any) -> None:
     """Raise unless the schedule of a `skcvae.transport.Solver` is of numbers that a fit can follow."""
-    for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1)):
+    for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1), ("max_rows", 1)):
         check_number(f"{name} of formulation", getattr(solver, name), numbers.Integral, low)
     for name in ("tol", "batch_tol"):
         check_number(f"{name} of formulation", getattr(solver, name), numbers.Real, 0)
@@ -269,13 +273,18 @@ def enough_memory(remedy: str) -> Iterator[None]:
         raise MemoryError(f"There is not enough memory: {str(error).rstrip('.')}. {remedy}") from error
 
 
+def blocks(X: NDArray) -> Iterator[NDArray]:
+    """The rows of X, block by block."""
+    return (X[rows] for rows in slices(len(X)))
+
+
 def in_blocks(X: NDArray, function: Callable[[NDArray], NDArray]) -> NDArray:
     """Apply a row-wise function to blocks of rows and write the results into one array of X's precision."""
-    first = function(X[:ROWS_PER_BLOCK])
+    results = map(function, blocks(X))
+    first = next(results)
     result = np.empty((len(X), *first.shape[1:]), dtype=X.dtype)
-    result[: len(first)] = first
-    for begin in range(ROWS_PER_BLOCK, len(X), ROWS_PER_BLOCK):
-        result[begin : begin + ROWS_PER_BLOCK] = function(X[begin : begin + ROWS_PER_BLOCK])
+    for rows, block in zip(blocks(result), itertools.chain([first], results), strict=True):
+        rows[:] = block
     return result
 
 

@@ -19,6 +19,7 @@ from sklearn.preprocessing import MinMaxScaler
 from test_encoders import needs_zuko
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
+from skcvae._data import Data
 from skcvae.divergences import DIVERGENCES, MMD, Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
@@ -141,8 +142,9 @@ def test_divergences_see_standardised_codes():
 
 def test_batches_are_random_parts_of_all_rows():
     """Every row once an epoch, in another order each."""
-    batches = _amortise._Batches(torch.arange(10), 3, torch.Generator().manual_seed(0))
-    epochs = [torch.cat([batches.following() for _ in range(3)]).tolist() for _ in range(2)]
+    data = Data(np.arange(10.0)[:, None], GaussianLikelihood(scale=1.0).bind(np.array([[-1.0], [1.0]])), 1.0, torch.device("cpu"))
+    batches = _amortise._Batches(data, 3, torch.Generator().manual_seed(0))
+    epochs = [torch.cat([batches.following() for _ in range(3)])[:, 0].tolist() for _ in range(2)]
     assert all(len(set(epoch)) == 9 for epoch in epochs)
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) != list(range(9))
@@ -154,7 +156,7 @@ def test_a_critic_is_trained():
     setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1)
     rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z)
     critic = Adversarial((16,)).begin(2, torch.Generator().manual_seed(0))
-    penalty = _amortise._Penalty(SimpleNamespace(prior=draws, rng=rng, decoder=decoder, x=codes), critic, setting)
+    penalty = _amortise._Penalty(SimpleNamespace(prior=draws, rng=rng, decoder=decoder, data=codes), critic, setting)
     values = [float(penalty(codes).detach()) for _ in range(50)]
     assert values[0] < 0.5 < 1.0 < values[-1]
 

@@ -150,7 +150,7 @@ def test_precision_of_the_input_is_kept(model, X, method):
 
 def test_blocks_of_rows_do_not_change_the_result(model, X, monkeypatch):
     whole = model.transform(X)
-    monkeypatch.setattr("skcvae._validation.ROWS_PER_BLOCK", 11)
+    monkeypatch.setattr("skcvae._data.ROWS_AT_ONCE", 11)
     np.testing.assert_allclose(model.transform(X), whole, atol=1e-12)
     assert model.sample(30, random_state=0).shape == (30, 4)
 

@@ -15,7 +15,7 @@ ROWS = [
     ["_fitting"],
     ["_phases", "_amortise", "_persistence"],
     ["_validation", "_training", "_callbacks"],
-    ["objectives", "posteriors"],
+    ["_data", "objectives", "posteriors"],
     ["priors", "likelihoods", "transport", "divergences"],
     ["networks"],
     ["_kernels", "_pot", "_checkpoint"],

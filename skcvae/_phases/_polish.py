@@ -12,7 +12,7 @@ from torch import Tensor
 from skcvae import _kernels, _training, objectives
 from skcvae._phases._problem import Layout, Problem
 from skcvae._training import Course
-from skcvae.transport import Target, evaluate, prior_side, with_products
+from skcvae.transport import Target, evaluate, log_mass, prior_side, with_products
 
 #: Draws of a round on which the potential is solved, and iterations of that.
 POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 16384, 12
@@ -66,8 +66,8 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
     The first round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
-    best round. Where there are validation rows, minus their score takes the place of the semi-dual. A fit that is asked to stop
-    has no further round.
+    best round. Minus the score of validation rows takes the place of the semi-dual where there are some, and that of a sample
+    where every round has other rows. A fit that is asked to stop has no further round.
     """
     if course.stopped:
         return Polished(layouts[-1].potential, False, [])
@@ -111,8 +111,7 @@ class _Rounds:
         tol = self.problem.setting.tol
         self.settled = self.plan.residual <= tol or _training.has_stalled(self.values, tol, POLISH_PATIENCE)
         if not self.settled:
-            _regress(self.problem, self.plan, self.stage, f"{self.name}, {t + 1}/{self.n_rounds}")
-            self._take(_frozen_plan(self.problem, self.stage, self.plan.potential, self.problem.setting.epsilon))
+            self._take(_next_plan(self.problem, self.plan, self.stage, f"{self.name}, {t + 1}/{self.n_rounds}"))
         return self.settled
 
     @property
@@ -146,10 +145,25 @@ def _best_after_one_round(course: Course[Problem], layouts: list[Layout]) -> Fro
 def _one_round(problem: Problem, layout: Layout, name: str) -> tuple[FrozenPlan, Layout]:
     """The plan and the layout after one round from a given one."""
     layout.restore(problem)
-    plan = _frozen_plan(problem, STAGES[0], layout.potential, layout.temperature)
-    _regress(problem, plan, STAGES[0], name)
-    plan = _frozen_plan(problem, STAGES[0], plan.potential, problem.setting.epsilon)
+    plan = _next_plan(problem, _frozen_plan(problem, STAGES[0], layout.potential, layout.temperature), STAGES[0], name)
     return plan, Layout.of(problem, plan.potential, problem.setting.epsilon)
+
+
+def _next_plan(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> FrozenPlan:
+    """The plan after a regression onto one, of fresh rows where there are more than it is made of."""
+    _regress(problem, plan, stage, description)
+    potential = plan.potential if problem.rows is None else _on_fresh_rows(problem, plan.potential)
+    return _frozen_plan(problem, stage, potential, problem.setting.epsilon)
+
+
+@torch.no_grad()
+def _on_fresh_rows(problem: Problem, potential: Tensor) -> Tensor:
+    r"""Exchange the rows; their potential, :math:`f(x) = -\epsilon \log \sum_j b_j e^{(g_j - C(x, z_j))/\epsilon}`, (n,)."""
+    epsilon, draws = problem.setting.epsilon, problem.draws(POLISH_SOLVE_DRAWS)
+    target = problem.target(problem.predicted(draws.z), draws)
+    prior_potential = prior_side(problem.source, target, potential, epsilon).prior_potential
+    problem.take(problem.fresh_rows())
+    return -epsilon * log_mass(problem.source, target, torch.zeros_like(problem.source.carrier), prior_potential, epsilon)
 
 
 def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
@@ -198,13 +212,13 @@ def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) 
 
 
 def _held_out(problem: Problem, output: Tensor) -> float | None:
-    """Minus the mean log-likelihood of the validation rows by the draws of a plan, in nats over epsilon."""
-    if problem.x_val is None:
+    """Minus the mean log-likelihood of the rows that judge, by the draws of a plan, in nats over epsilon."""
+    if problem.judges is None:
         return None
     family = problem.family.tempered(problem.setting.epsilon).to(output)
     key, normaliser = family.natural(output)
-    log_sum = _kernels.log_sum_scores(family.statistics(problem.x_val), key, -normaliser) - math.log(len(output))
-    return -float((log_sum - family.carrier(problem.x_val)).mean()) / problem.setting.epsilon
+    log_sum = _kernels.log_sum_scores(family.statistics(problem.judges), key, -normaliser) - math.log(len(output))
+    return -float((log_sum - family.carrier(problem.judges)).mean()) / problem.setting.epsilon
 
 
 def _better_start(problem: Problem, target: Target, potential: Tensor, epsilon: float) -> Tensor:

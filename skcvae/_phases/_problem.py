@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skcvae._data import Data
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder, has_modes, seeded
 from skcvae.priors import CategoricalPrior, Prior
@@ -16,6 +18,10 @@ from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorS
 
 #: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
 DRAWS_PER_BLOCK = 512
+#: Numbers of the rows that a plan is made of, at most.
+MOST_NUMBERS = 2**24
+#: Rows by whose likelihood rounds of polishing are compared where each has other rows of its own.
+N_JUDGES = 4096
 
 
 @dataclass(frozen=True)
@@ -66,29 +72,52 @@ class History:
 
 @dataclass
 class Problem:
-    """The model, the data in training precision, the solver and the settings."""
+    """The model, the data, the solver and the settings.
+
+    Attributes
+    ----------
+    rows : Tensor of shape (n,) or None, places of the data that plans are made of, or all of them
+    x : Tensor of shape (n, d), these rows
+    source : Source, their side of the cost
+    judges : Tensor of shape (n_judges, d) or None, rows whose likelihood tells one round of polishing from another
+    has_modes : bool, whether the decoder acts otherwise in training
+    """
 
     decoder: Decoder
     family: Family
-    x: Tensor
+    data: Data
     prior: Prior
     solver: Solver
     setting: Setting
     rng: np.random.Generator
     x_val: Tensor | None = None
     history: History = field(default_factory=History)
+    rows: Tensor | None = field(init=False)
+    x: Tensor = field(init=False)
     source: Source = field(init=False)
+    judges: Tensor | None = field(init=False)
     has_modes: bool = field(init=False)
 
     def __post_init__(self) -> None:
         self.has_modes = has_modes(self.decoder)
-        self.source = Source(self.family.statistics(self.x), self.family.carrier(self.x), self.x)
+        self.take(self.fresh_rows())
+        is_sampled = self.x_val is None and self.rows is not None
+        self.judges = self.data.rows(self.data.some(N_JUDGES, self.rng)) if is_sampled else self.x_val
 
     @property
-    def held(self) -> dict[str, Tensor]:
+    def held(self) -> dict[str, Any]:
         """What is a function of the data alone."""
-        of_x = {"x": self.x, "statistics": self.source.statistics, "carrier": self.source.carrier}
-        return of_x | ({} if self.x_val is None else {"x_val": self.x_val})
+        of_x = {"x": self.x, "statistics": self.source.statistics, "carrier": self.source.carrier} if self.rows is None else {}
+        return {"data": self.data} | of_x | ({} if self.x_val is None else {"x_val": self.x_val})
+
+    def fresh_rows(self) -> Tensor | None:
+        """Places of other rows to make plans of, or None where plans are made of all."""
+        return self.data.some(max(1, min(self.solver.max_rows, MOST_NUMBERS // self.data.n_features)), self.rng)
+
+    def take(self, rows: Tensor | None) -> None:
+        """Make plans of these rows."""
+        self.rows, self.x = rows, self.data.rows(rows)
+        self.source = Source(self.family.statistics(self.x), self.family.carrier(self.x), self.x)
 
     @property
     def has_atoms(self) -> bool:
@@ -105,7 +134,7 @@ class Problem:
         return Draws(self._tensor(z), self._tensor(np.full(len(z), -math.log(len(z)))))
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array).to(self.x)
+        return torch.as_tensor(array).to(self.data.like)
 
     def trained(self, z: Tensor) -> Tensor:
         """The decoder's output for its own gradient step; running statistics move."""
@@ -140,19 +169,22 @@ class Problem:
 
 @dataclass(frozen=True)
 class Layout:
-    """A decoder and family to go on from, with the potential and the temperature at which they were found."""
+    """A decoder and family to go on from, with the potential, its rows, and the temperature at which they were found."""
 
     weights: tuple[dict[str, Tensor], dict[str, Tensor]]
     potential: Tensor
+    rows: Tensor | None
     temperature: float
 
     @classmethod
     def of(cls, problem: Problem, potential: Tensor, temperature: float) -> Layout:
         """A copy of the problem's present state."""
         copies = tuple({k: v.clone() for k, v in m.state_dict().items()} for m in (problem.decoder, problem.family))
-        return cls((copies[0], copies[1]), potential, temperature)
+        return cls((copies[0], copies[1]), potential, problem.rows, temperature)
 
     def restore(self, problem: Problem) -> None:
         """Put the problem back into this state."""
         problem.decoder.load_state_dict(self.weights[0])
         problem.family.load_state_dict(self.weights[1])
+        if problem.rows is not self.rows:
+            problem.take(self.rows)

@@ -25,7 +25,7 @@ class NetworkSolver(Solver):
 
     Parameters
     ----------
-    tol, max_iter, batch_tol, batch_max_iter, polish_rounds, max_draws : see `Solver`
+    tol, max_iter, batch_tol, batch_max_iter, polish_rounds, max_draws, max_rows : see `Solver`
     data_batch_size : int, default=1024
         Data of one gradient step.
     learning_rate : float, default=1e-2

@@ -42,6 +42,9 @@ class Solver(ABC):
         Most rounds of regression onto the frozen plan's barycentres after training.
     max_draws : int, default=131072
         Largest pool that is tried for `tol`.
+    max_rows : int, default=16384
+        Most data that one plan is made of. Of more, training takes a random sample and every round of polishing a fresh one; the
+        last of them is what the coupling is certified on.
     """
 
     tol: float = 1e-3
@@ -50,6 +53,7 @@ class Solver(ABC):
     batch_max_iter: int = 10
     polish_rounds: int = 30
     max_draws: int = 131072
+    max_rows: int = 16384
 
     #: What the data potential is: "vector" or "network".
     potential: ClassVar[str] = "vector"

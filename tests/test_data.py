@@ -1,0 +1,146 @@
+"""Data that are too many to hold, or to make one plan of, against the same data held."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from skcvae import VAE, CoupledVAE, _amortise, _data, _fitting
+from skcvae._data import Data
+from skcvae.datasets import make_gaussian_grid
+from skcvae.likelihoods import GaussianLikelihood
+from skcvae.metrics import high_density_ratio
+from skcvae.transport import SemiDual
+
+SMALL = {"hidden_layer_sizes": (32,), "max_iter": 60, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def X():
+    """Rows with a location and a scale of their own."""
+    return 3 + 2 * np.random.default_rng(0).standard_normal((1000, 3))
+
+
+@pytest.fixture
+def unheld(monkeypatch):
+    """Nothing is held, and rows are read a hundred at once."""
+    monkeypatch.setattr(_data, "MOST_HELD", 0)
+    monkeypatch.setattr(_data, "ROWS_AT_ONCE", 100)
+
+
+def data(X):
+    return Data(X, GaussianLikelihood(scale=1.0).bind(X.astype(float)), 1.0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_are_read_as_they_are_held(X, unheld, monkeypatch, dtype):
+    read = data(X.astype(dtype))
+    monkeypatch.setattr(_data, "MOST_HELD", 10**6)
+    held = data(X.astype(dtype))
+    index = torch.tensor([5, 999, 0])
+    assert read.held is None
+    assert held.held is not None
+    assert len(read) == 1000
+    assert read.n_features == 3
+    assert torch.equal(read.rows(index), held.rows(index))
+    assert torch.equal(read.rows(None), held.rows(None))
+    assert torch.equal(torch.cat(list(read.blocks())), held.held)
+
+
+def test_some_rows_are_different_and_in_order_and_all_where_there_are_no_more(X):
+    some = data(X).some(100, np.random.default_rng(0))
+    assert len(some) == 100
+    assert (some.diff() > 0).all()
+    assert some[0] >= 0
+    assert some[-1] < 1000
+    assert data(X).some(1000, np.random.default_rng(0)) is None
+
+
+def test_precision_is_what_the_largest_row_needs(unheld):
+    X = np.random.default_rng(0).standard_normal((250, 2))
+    assert data(X).like.dtype == torch.float32
+    X[-1] = 1e4
+    assert data(X).like.dtype == torch.float64
+
+
+@pytest.mark.parametrize("make", [lambda: CoupledVAE(**SMALL), lambda: VAE(**SMALL)], ids=["CoupledVAE", "VAE"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_fit_on_a_memory_map_is_that_on_the_array(X, unheld, tmp_path, make, dtype):
+    """And that on the array with all rows held, to the last bit."""
+    mapped = np.memmap(tmp_path / "rows", dtype, "w+", shape=X.shape)
+    mapped[:] = X
+    scores = make().fit(np.memmap(tmp_path / "rows", dtype, "r", shape=X.shape)).score_samples(mapped)
+    _data.MOST_HELD = 10**6  # put back by the fixture
+    np.testing.assert_array_equal(scores, make().fit(X.astype(dtype)).score_samples(X.astype(dtype)))
+
+
+def test_a_fit_copies_no_array(monkeypatch):
+    """Numpy allocates a small part of what the rows take."""
+    X = np.random.default_rng(0).standard_normal((400_000, 32)).astype(np.float32)
+    monkeypatch.setattr(_data, "MOST_HELD", 0)
+    for room in (_fitting, _amortise):
+        monkeypatch.setattr(room, "MOST_ASKED", 4096)
+    model = VAE(hidden_layer_sizes=(8,), max_iter=5, pool_size=64, random_state=0).fit(X[:5000])  # modules are imported
+    tracemalloc.start()
+    try:
+        model.fit(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.3 * X.nbytes
+
+
+def grid_fit(max_rows, **params):
+    X = make_gaussian_grid(4000, random_state=0)[0]
+    solver = SemiDual(polish_rounds=4, max_rows=max_rows)
+    model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=400, random_state=0, formulation=solver, **params)
+    return model.fit(X[:3000]), X[3000:]
+
+
+def test_plans_of_fresh_rows_learn_what_plans_of_all_rows_do():
+    """Score and samples of the 25 Gaussians from plans of a third of the rows, near those from plans of all."""
+    (some, X_test), (whole, _) = grid_fit(1000), grid_fit(3000)
+    assert some.score(X_test) == pytest.approx(whole.score(X_test), abs=0.15)
+    ratios = [high_density_ratio(m.sample(3000, random_state=1), *grid()) for m in (some, whole)]
+    assert ratios[0] > ratios[1] - 0.05
+    assert some.validation_scores_ is None
+
+
+def grid():
+    means = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)], float)
+    return means, 0.05
+
+
+def test_rounds_of_polishing_see_other_rows(monkeypatch):
+    """Each of a thousand, and few of them twice in a row."""
+    from skcvae._phases import Problem
+
+    taken, take = [], Problem.take
+    monkeypatch.setattr(Problem, "take", lambda self, rows: (taken.append(rows), take(self, rows))[1])
+    model, _ = grid_fit(1000)
+    places = {tuple(rows.tolist()) for rows in taken}
+    assert all(len(rows) == 1000 for rows in taken)
+    assert len(places) >= 4
+    assert model.coupling_.marginal_error < 1
+
+
+def test_a_killed_fit_of_sampled_rows_ends_alike(tmp_path, monkeypatch):
+    """Killed in the middle of polishing, where the rows are no longer the first ones."""
+    from skcvae._phases import _polish
+
+    expected = grid_fit(1000)[0].loss_curve_, grid_fit(1000)[0].score(make_gaussian_grid(100, random_state=1)[0])
+    regress, calls = _polish._regress, []
+
+    def killed(*args):
+        calls.append(None)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return regress(*args)
+
+    monkeypatch.setattr(_polish, "_regress", killed)
+    with pytest.raises(KeyboardInterrupt):
+        grid_fit(1000, checkpoint=tmp_path / "fit")
+    monkeypatch.setattr(_polish, "_regress", regress)
+    model = grid_fit(1000, checkpoint=tmp_path / "fit")[0]
+    assert (model.loss_curve_, model.score(make_gaussian_grid(100, random_state=1)[0])) == expected
