@@ -9,7 +9,7 @@ Protocol: data of 16 features, a curved two-dimensional surface with noise: x = 
 - *rows*: `CoupledVAE(max_iter=1000, formulation=SemiDual(polish_rounds=10, max_rows=r))` on 1e5 rows of this surface and of the 25
   Gaussians: held-out score of 4096 rows, share of samples within 4 standard deviations, marginal error, seconds.
 
-A killed run goes on at the next cell. Run: python benchmarks/scaling.py [--parts steps disk rows] [--table]
+A killed run goes on at the next cell. Run: python benchmarks/scaling.py [--parts steps disk rows] [--rows 4096 16384 65536] [--table]
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ def printed(rows: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", default=["steps", "disk", "rows"], choices=["steps", "disk", "rows"])
+    parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
     parser.add_argument("--table", action="store_true", help="print what is there, and stop")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -151,7 +152,7 @@ def main() -> None:
     if "disk" in parts:
         cells.row(capped, part="disk")
     for data in ("25 Gaussians", "surface") if "rows" in parts else ():
-        for max_rows in ROWS:
+        for max_rows in arguments.rows:
             cells.row(lambda data=data, r=max_rows: sampled(data, r), part="rows", data=data, max_rows=max_rows)
     for part in ("steps", "disk", "rows"):
         print(f"\n{printed([row for row in cells.rows if row['part'] == part])}")

@@ -28,7 +28,10 @@ SMALLEST_START = 1e-3
 
 @dataclass(frozen=True)
 class Setting:
-    """The numbers of a fit, as the user gave them, and the two weights that make the model."""
+    """The numbers of a fit, as the user gave them, and the two weights that make the model.
+
+    `has_cycle` says whether the learning rate rises and falls; otherwise it stays.
+    """
 
     kl_weight: float
     divergence_weight: float
@@ -38,6 +41,7 @@ class Setting:
     max_iter: int
     tol: float
     patience: int
+    has_cycle: bool = True
 
     @property
     def rising(self) -> float:
@@ -116,25 +120,37 @@ def _regression(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return solution[:-1], solution[-1], residual.square().mean(0).sqrt()
 
 
-def train(course: Course[Model], measure: Measure | None, setting: Setting) -> tuple[list[float], list[float] | None]:
-    """Descend on minibatches; returns the curves of the loss and of the score of the validation rows, in standardised nats."""
+@dataclass(frozen=True)
+class Trained:
+    """The curves of the loss and of the validation rows' score, in standardised nats, and what a part to come goes on with."""
+
+    losses: list[float]
+    scores: list[float] | None
+    measure: Measure | None
+    moments: dict[str, Any]
+
+
+def train(course: Course[Model], measure: Measure | None, setting: Setting, moments: dict[str, Any] | None = None) -> Trained:
+    """Descend on minibatches, from the moments of an optimiser where they are given."""
     model = course.root
-    steps = course.loop("train", lambda: _Steps(model, measure, setting), setting.max_iter)
+    steps = course.loop("train", lambda: _Steps(model, measure, setting, moments), setting.max_iter)
     model.train(False)
-    if steps.held_out is None:
-        return steps.losses, None
-    steps.held_out.restore()
-    return steps.losses, steps.held_out.scores
+    if steps.held_out is not None:
+        steps.held_out.restore()
+    scores = None if steps.held_out is None else steps.held_out.scores
+    return Trained(steps.losses, scores, measure, steps.optimiser.state_dict())
 
 
 class _Steps:
     """The state that goes from one training step to the next."""
 
-    def __init__(self, model: Model, measure: Measure | None, setting: Setting) -> None:
+    def __init__(self, model: Model, measure: Measure | None, setting: Setting, moments: dict[str, Any] | None) -> None:
         self.model, self.setting, self.losses = model, setting, list[float]()
         self.generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
         self.batches = _Batches(model.data, setting.batch_size, self.generator)
         self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
+        if moments is not None:
+            self.optimiser.load_state_dict(moments)
         self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
         self.penalty = None if measure is None else _Penalty(model, measure, setting)
         self.has_modes = has_modes(model.encoder) or has_modes(model.decoder)
@@ -145,7 +161,8 @@ class _Steps:
     def step(self, t: int) -> bool:
         """One step; True when training may end."""
         setting = self.setting
-        _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
+        cycle = _training.one_cycle(t / setting.max_iter) if setting.has_cycle else 1.0
+        _training.set_learning_rate(self.optimiser, setting.learning_rate * cycle)
         with seeded(int(self.rng.integers(2**63))) if self.has_modes else nullcontext():  # for layers that draw
             self.losses.append(_training.descend(self.optimiser, self._loss(self.batches.following(), self._kl_weight(t))))
         if t < setting.rising:

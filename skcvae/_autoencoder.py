@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skcvae import _amortise
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
+from skcvae._training import Course
 from skcvae.divergences import DIVERGENCES, Divergence, Measure
+from skcvae.likelihoods import Family
 from skcvae.networks import fewest_rows
 from skcvae.posteriors import POSTERIORS, AmortisedInference, Coordinates, Encoder, Inference, Point, PosteriorFamily
 from skcvae.priors import Prior, as_prior
@@ -57,6 +60,8 @@ SHARED = {
     checkpoint : path or None, default=None
         A file in which the fit keeps its state, every 200 steps. Where it is there, `fit` goes on
         from it and ends as if it had not been interrupted; at the end it is removed. It is a pickle: resume only from your own.
+    warm_start : bool, default=False
+        Go on from the weights of the last fit, with units and likelihood as they were, instead of starting anew.
 
     Attributes
     ----------
@@ -110,6 +115,9 @@ class AutoencoderModel(LatentVariableModel):
     #: Share of the steps over which the weight of the divergence of each row's posterior rises.
     annealing: float = 0.0
     _answers: AmortisedInference
+    loss_curve_: list[float]
+    _trained_family: Family
+    _part: _amortise.Trained
     _aggregate: NDArray[np.float64]
     _remedy = "Raise pool_size, lower n_components or choose a richer posterior."
 
@@ -129,16 +137,73 @@ class AutoencoderModel(LatentVariableModel):
         return self._aggregate[rng.integers(len(self._aggregate), size=n_samples)]
 
     def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
-        setting = self._setting()
-        model = self._model(X, setting.kl_weight)
+        setting, is_warm = self._setting(), self._is_warm
+        model = self._model(X, setting.kl_weight, check.make_rng(self.random_state), is_warm)
         model.x_val = model.family.standardised_as(X_val, model.data.like)
         measure = self._measure(model, setting.divergence_weight)
         course = self._course(model, (X, X_val), watch)
         with self._told_when_diverged("lower the weights of the loss"):
-            course.stage("start", lambda: _amortise.start(course.root, setting.kl_weight))
-            losses, scores = _amortise.train(course, measure, setting)
-        self._keep(course.root, losses, scores, setting)
+            if not is_warm:
+                course.stage("start", lambda: _amortise.start(course.root, setting.kl_weight))
+            trained = _amortise.train(course, measure, setting)
+        self._keep(course.root, trained.losses, trained.scores, setting)
+        self.__dict__.pop("_part", None)
         course.end()
+
+    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
+        """One pass over some rows in minibatches, at a constant learning rate; for data that come in parts.
+
+        The first call, on a model that is not fitted, starts it: the units, the scale of the noise and the principal axes are those
+        of its rows, so give it some thousands. Further calls, also after `fit`, go on from the weights, with Adam's moments of the
+        part before. The minibatches have at least `batch_size` rows, or all. `max_iter`, `tol`, `annealing` and `checkpoint` say
+        nothing here, and the aggregate posterior is that of the last part.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError, MemoryError
+            As in `fit`; the model stays as it was.
+        """
+        with check.nothing_lost(self):
+            is_begun = hasattr(self, "module_")
+            rows = check.check_X(self, X, fitting=not is_begun)
+            if not is_begun:
+                check.check_varying(rows)
+            self._fit_part(rows, is_begun)
+        return self
+
+    def _fit_part(self, X: NDArray, is_begun: bool) -> None:
+        setting, before = self._part_setting(len(X)), list(self.loss_curve_) if is_begun else []
+        model = self._model(X, setting.kl_weight, check.make_rng(self.random_state, stream=len(before)), is_begun)
+        last = getattr(self, "_part", None)
+        measure = self._measure(model, setting.divergence_weight) if last is None else last.measure
+        course = Course(model, bool(self.verbose), None, None)
+        with self._told_when_diverged("lower the weights of the loss"):
+            if not is_begun:
+                _amortise.start(model, setting.kl_weight)
+            trained = _amortise.train(course, measure, setting, None if last is None else last.moments)
+        self._keep(model, trained.losses, None, setting)
+        self._part, self.converged_ = trained, False
+        self.loss_curve_ = before + self.loss_curve_
+        self.n_iter_ = len(self.loss_curve_)
+
+    def _part_setting(self, n_rows: int) -> _amortise.Setting:
+        setting = self._setting()
+        n_steps = max(1, n_rows // setting.batch_size)
+        size = n_rows // n_steps
+        return dataclasses.replace(setting, max_iter=n_steps, batch_size=size, tol=0.0, annealing=0.0, has_cycle=False)
+
+    @property
+    def _last_family(self) -> Family:
+        return self._trained_family
 
     def _conclude(self, root: _amortise.Model, owner: Any) -> None:
         root.train(False)
@@ -148,6 +213,7 @@ class AutoencoderModel(LatentVariableModel):
         is_taught = setting.kl_weight > 0
         self._temperature = setting.kl_weight if is_taught else 1.0
         family = model.family if is_taught else model.family.refitted(_amortise.residual(model))
+        self._trained_family = model.family.cpu()
         self._aggregate = _amortise.aggregate(model, self.pool_size).double().cpu().numpy()
         self.prior_, self.likelihood_ = model.prior, family.double().cpu()
         self._answers = _amortise.inference(model, self.likelihood_.tempered(self._temperature), self.pool_size, is_taught)
@@ -158,19 +224,22 @@ class AutoencoderModel(LatentVariableModel):
         self.n_iter_ = len(losses)
         self.converged_ = self.n_iter_ < setting.max_iter
 
-    def _model(self, X: NDArray, kl_weight: float) -> _amortise.Model:
+    def _model(self, X: NDArray, kl_weight: float, rng: np.random.Generator, is_warm: bool) -> _amortise.Model:
         architecture = self._architecture(X.shape[1])
-        prior, rng = as_prior(self.prior, self.n_components), check.make_rng(self.random_state)
+        prior = as_prior(self.prior, self.n_components)
         posterior = self._posterior(prior, kl_weight)
-        family = self._bound_likelihood(X, rng)
+        family = self._bound_likelihood(X, rng, is_warm)
         generator = check.make_torch_generator(rng)
-        data = self._data(family, X, 1.0)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
         network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
         check.check_batch(self.batch_size, fewest_rows(network))
         decoder = self._decoder(architecture, prior, family, generator)
-        encoder, like = Encoder(network, conditional), data.like
+        encoder = Encoder(network, conditional)
+        if is_warm:
+            self._take_weights(encoder_=encoder, module_=decoder)
+        data = self._data(family, X, 1.0)
+        like = data.like
         return _amortise.Model(encoder.to(like), decoder.to(like), family.to(like), coordinates, prior, data, rng)
 
     def _posterior(self, prior: Prior, kl_weight: float) -> PosteriorFamily:

@@ -20,6 +20,7 @@ from skcvae import _phases
 from skcvae import _validation as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
+from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
 from skcvae.posteriors import (
     Coordinates,
@@ -120,6 +121,9 @@ class CoupledVAE(LatentVariableModel):
     checkpoint : path or None, default=None
         A file in which the fit keeps its state, every 200 steps and after every round. Where it is there, `fit` goes on from it and
         ends as if it had not been killed; at the end it is removed. It is a pickle: resume only from your own.
+    warm_start : bool, default=False
+        Go on from the decoder of the last fit, with units and likelihood as they were: polish and freeze, without training, which
+        would lose the layout. For more rounds, for other rows, or for another epsilon.
 
     Attributes
     ----------
@@ -187,6 +191,7 @@ class CoupledVAE(LatentVariableModel):
         random_state: Any = None,
         verbose: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        warm_start: bool = False,
     ) -> None:
         super().__init__(
             n_components,
@@ -205,6 +210,7 @@ class CoupledVAE(LatentVariableModel):
             random_state=random_state,
             verbose=verbose,
             checkpoint=checkpoint,
+            warm_start=warm_start,
         )
         self.epsilon = epsilon
         self.varsigma = varsigma
@@ -303,13 +309,18 @@ class CoupledVAE(LatentVariableModel):
         course = self._course(self._problem(X, X_val), (X, X_val), watch)
         problem = course.root
         with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
-            linear = course.stage("start", lambda: _phases.start(problem))
-            trained = _phases.train(course, linear.temperature)
-            polished = _phases.polish(course, [linear, trained])
+            polished = _phases.polish(course, self._layouts(course))
             frozen = _phases.freeze(problem, polished.potential, self.pool_size)
             proposal = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
         self._keep(problem, frozen, polished, proposal)
         course.end()
+
+    def _layouts(self, course: Course[_phases.Problem]) -> list[_phases.Layout]:
+        """What polishing may start from."""
+        if self._is_warm:
+            return [course.stage("warm", lambda: _phases.present(course.root))]
+        linear = course.stage("start", lambda: _phases.start(course.root))
+        return [linear, _phases.train(course, linear.temperature)]
 
     def _conclude(self, root: _phases.Problem, owner: Any) -> None:
         frozen = _phases.freeze(root, owner.potential, self.pool_size)
@@ -351,11 +362,15 @@ class CoupledVAE(LatentVariableModel):
         architecture = self._architecture(X.shape[1])
         prior, rng = as_prior(self.prior, self.n_components), check.make_rng(self.random_state)
         self._check_proposal(prior)
-        family = self._bound_likelihood(X, rng)
+        family = self._bound_likelihood(X, rng, self._is_warm)
         decoder = self._decoder(architecture, prior, family, check.make_torch_generator(rng))
+        history = _phases.History()
+        if self._is_warm:
+            self._take_weights(module_=decoder)
+            history = _phases.History(list(self.loss_curve_), list(self.marginal_error_curve_))
         data = self._data(family, X, self.epsilon)
         x_val = family.standardised_as(X_val, data.like)
-        return _phases.Problem(decoder.to(data.like), family.to(data.like), data, prior, solver, setting, rng, x_val)
+        return _phases.Problem(decoder.to(data.like), family.to(data.like), data, prior, solver, setting, rng, x_val, history)
 
     def _setting(self) -> _phases.Setting:
         self._check_numbers()

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from torch import nn
 
 from skcvae import _validation as check
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
@@ -29,6 +30,8 @@ from skcvae.priors import Prior
 
 class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators: shared parameters, and a fit that can be watched, stopped and resumed."""
+
+    likelihood_: Family
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         random_state: Any = None,
         verbose: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        warm_start: bool = False,
     ) -> None:
         self.n_components = n_components
         self.prior = prior
@@ -66,6 +70,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         self.random_state = random_state
         self.verbose = verbose
         self.checkpoint = checkpoint
+        self.warm_start = warm_start
 
     @with_callbacks
     def fit(self, X: ArrayLike, y: object = None, *, X_val: ArrayLike | None = None) -> Self:
@@ -134,12 +139,39 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
         check.check_number("tol", self.tol, numbers.Real, 0)
 
-    def _bound_likelihood(self, X: NDArray, rng: np.random.Generator) -> Family:
-        """The likelihood in units of the data, from as many random rows as say enough."""
+    @property
+    def _is_warm(self) -> bool:
+        """Whether a fit goes on from the last one."""
+        return bool(self.warm_start) and hasattr(self, "module_")
+
+    @property
+    def _last_family(self) -> Family:
+        """The likelihood that the last fit trained with."""
+        return self.likelihood_
+
+    def _take_weights(self, **modules: nn.Module) -> None:
+        """Put the last fit's weights into new modules; ValueError where they do not match."""
+        with _told_of_mismatch():
+            for name, module in modules.items():
+                module.load_state_dict(getattr(self, name).state_dict())
+
+    def _take_units(self, family: Family) -> None:
+        """Put the last fit's units and scale into a new likelihood; ValueError where they do not match."""
+        last = self._last_family
+        with _told_of_mismatch():
+            if last.n_features != family.n_features:
+                raise RuntimeError(f"X has {family.n_features} features, and had {last.n_features}")
+            family.load_state_dict(last.state_dict())
+        family.offset, family.unit = last.offset, last.unit
+
+    def _bound_likelihood(self, X: NDArray, rng: np.random.Generator, is_warm: bool) -> Family:
+        """The likelihood in units of the data, from as many random rows as say enough; or the last fit's, if it goes on."""
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
         asked = some(len(X), MOST_ASKED, rng)
         sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
         family: Family = (chosen() if isinstance(chosen, type) else chosen).bind(sample)
+        if is_warm:
+            self._take_units(family)
         for block in check.blocks(X):
             family.check_support(block)
         return family
@@ -166,3 +198,15 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
                 f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise "
                 "X. Nothing was changed by this fit."
             ) from error
+
+
+@contextmanager
+def _told_of_mismatch() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(
+            "A fit goes on from the weights of the last one, and they do not match this model's n_components, prior, network, "
+            f"posterior or likelihood, or the data ({str(error).splitlines()[-1].strip()}). Set warm_start=False, and use fit, to "
+            "start anew."
+        ) from error

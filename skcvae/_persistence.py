@@ -38,8 +38,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
 }
 #: Rooms whose objects a model holds.
 ROOMS = tuple(f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "divergences"))
-#: Attributes that every module has, and an estimator's callbacks: they are of a fit, not of what was fitted.
-NOT_KEPT = frozenset({*vars(nn.Module()), "_skl_callbacks"})
+#: Attributes that every module has, an estimator's callbacks and its optimiser: they are of a fit, not of what was fitted.
+NOT_KEPT = frozenset({*vars(nn.Module()), "_skl_callbacks", "_part"})
 #: Estimators, by name.
 ESTIMATORS: dict[str, type] = {}
 REMEDY = "Use pickle or joblib, which keep any object and run code on load."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from skcvae._checkpoint import Checkpoint
 
@@ -92,14 +92,20 @@ def repeat(step: Callable[[int], bool], n_steps: int, description: str, verbose:
 
     A bar shows progress if asked.
     """
-    bar = tqdm(range(first, n_steps), desc=description, disable=not verbose, mininterval=0.5, initial=first, total=n_steps)
-    following = first
-    for t in bar:
-        following = t + 1
-        if step(t):
-            break
-    bar.close()
+    steps: Iterable[int] = range(first, n_steps)
+    with _bar(steps, description, n_steps, first) if verbose else nullcontext(steps) as shown:
+        following = first
+        for t in shown:
+            following = t + 1
+            if step(t):
+                break
     return following
+
+
+def _bar(steps: Iterable[int], description: str, n_steps: int, first: int) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(steps, desc=description, mininterval=0.5, initial=first, total=n_steps)
 
 
 class Steps(Protocol):

@@ -77,6 +77,7 @@ class VAE(AutoencoderModel):
         random_state: Any = None,
         verbose: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        warm_start: bool = False,
     ) -> None:
         super().__init__(
             n_components,
@@ -95,6 +96,7 @@ class VAE(AutoencoderModel):
             random_state=random_state,
             verbose=verbose,
             checkpoint=checkpoint,
+            warm_start=warm_start,
         )
         self.posterior = posterior
         self.beta = beta

@@ -199,8 +199,16 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
-def make_rng(random_state: object) -> np.random.Generator:
-    """The one seeding point. None draws fresh entropy from the operating system, never from a global generator."""
+def make_rng(random_state: object, stream: int = 0) -> np.random.Generator:
+    """The one seeding point. None draws fresh entropy from the operating system, never from a global generator.
+
+    Streams of one random state are independent.
+    """
+    rng = _made_rng(random_state)
+    return rng if stream == 0 else np.random.default_rng([int(rng.integers(2**63)), stream])
+
+
+def _made_rng(random_state: object) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**32, size=4, dtype=np.uint32))
     try:

@@ -15,6 +15,19 @@ from skcvae._phases._freeze import Frozen, freeze
 from skcvae._phases._polish import Polished, polish
 from skcvae._phases._problem import History, Layout, Problem, Setting
 from skcvae._phases._propose import propose
-from skcvae._phases._train import start, train
+from skcvae._phases._train import present, start, train
 
-__all__ = ["Frozen", "History", "Layout", "Polished", "Problem", "Setting", "freeze", "polish", "propose", "start", "train"]
+__all__ = [
+    "Frozen",
+    "History",
+    "Layout",
+    "Polished",
+    "Problem",
+    "Setting",
+    "freeze",
+    "polish",
+    "present",
+    "propose",
+    "start",
+    "train",
+]

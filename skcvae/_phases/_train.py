@@ -31,6 +31,11 @@ def start(problem: Problem) -> Layout:
     return Layout.of(problem, torch.zeros_like(problem.source.carrier), hot)
 
 
+def present(problem: Problem) -> Layout:
+    """The layout of the decoder as it is, at the target's temperature."""
+    return Layout.of(problem, torch.zeros_like(problem.source.carrier), problem.setting.epsilon)
+
+
 def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     """Variance of the cost's scores along the last encoded axis, in nats: above it as temperature the axis would collapse."""
     eta = problem.family.natural(torch.cat([bias[None], bias + weight.T]))[0].detach()
