@@ -9,7 +9,9 @@ Protocol: data of 16 features, a curved two-dimensional surface with noise: x = 
 - *rows*: `CoupledVAE(max_iter=1000, formulation=SemiDual(polish_rounds=10, max_rows=r))` on 1e5 rows of this surface and of the 25
   Gaussians: held-out score of 4096 rows, share of samples within 4 standard deviations, marginal error, seconds.
 
-A killed run goes on at the next cell. Run: python benchmarks/scaling.py [--parts steps disk rows] [--rows 4096 16384 65536] [--table]
+A killed run goes on at the next cell.
+
+Run: python benchmarks/scaling.py [--parts steps disk rows] [--rows 4096 16384 65536] [--table]
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ from torch import Tensor
 
 #: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
 PAIRS_PER_CHUNK = 2**22
-#: Pairs and rows that one block of `both_passes` holds on a CPU, about: 1 MiB in float32, which stays in a cache.
-PAIRS_PER_SWEEP, ROWS_PER_SWEEP = 2**18, 16
+#: Pairs and rows that one block of `both_passes` holds on a CPU, about: 4 MiB in float32, which stays in a cache.
+PAIRS_PER_SWEEP, ROWS_PER_SWEEP = 2**20, 16
 #: The most keys for which that beats two fused passes.
 MOST_SWEPT = 2**16
-#: Pairs of held products that a sum works on at once: 1 MiB in float32, which stays in a cache.
-PAIRS_PER_SUM = 2**18
+#: Pairs of held products that a sum works on at once: 4 MiB in float32, which stays in a cache.
+PAIRS_PER_SUM = 2**20
 #: From this width of the keys on the product costs more than the exponentials, and the fused operation's second one is not paid.
 WIDE = 64
 #: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow products and sums down.
@@ -133,15 +133,23 @@ def both_passes(
     log_sums, log_weights, averages, log_total, begin = [], [], [], torch.tensor(-torch.inf).to(offset), 0
     for scores in blocks:
         largest = scores.amax(1, keepdim=True)
-        shares = torch.softmax(torch.maximum(scores, largest + SMALLEST_LOGIT, out=scores), 1)
+        shares = torch.softmax(torch.maximum(scores, largest + SMALLEST_LOGIT, out=scores), 1, out=scores)
         log_sums.append(largest[:, 0] - shares.amax(1).log())
         log_weights.append(offset[begin : begin + len(shares)] + softness * log_sums[-1])
         peak, begin = log_weights[-1].amax(), begin + len(shares)
-        log_total = torch.logaddexp(log_total, (shares.T @ (log_weights[-1] - peak).exp()).log() + peak)
+        parts = _in_parts(shares)
+        total = torch.bmm((log_weights[-1] - peak).exp().view(len(parts), 1, -1), parts).sum((0, 1))
+        log_total = torch.logaddexp(log_total, total.log() + peak)
         if values is not None:
-            averages.append((values @ shares.T).T)
+            averages.append(torch.bmm(values.expand(len(parts), -1, -1), parts.mT).mT.flatten(0, 1))
     known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
     return torch.cat(log_sums), log_total, known, torch.cat(averages) if averages else None
+
+
+def _in_parts(rows: Tensor) -> Tensor:
+    """Rows (m, n) as the parts (p, m/p, n) that torch's threads had in the operation before, and still have in their caches."""
+    n_threads = torch.get_num_threads() if rows.device.type == "cpu" else 1
+    return rows.view(n_threads if len(rows) % n_threads == 0 else 1, -1, rows.shape[1])
 
 
 def row_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
@@ -165,7 +173,12 @@ def row_averages(products: Tensor, bias: Tensor, value: Tensor, epsilon: float) 
 
 def sum_length(products: Tensor) -> int:
     """Rows of a block of held products that keep it within `PAIRS_PER_SUM`."""
-    return max(1, PAIRS_PER_SUM // products.shape[1])
+    return _whole_parts(max(1, PAIRS_PER_SUM // products.shape[1]))
+
+
+def _whole_parts(length: int) -> int:
+    """The length of a block, less what does not divide by the number of threads."""
+    return max(1, length - length % torch.get_num_threads())
 
 
 def score_blocks(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
@@ -178,15 +191,17 @@ def swept(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
     """`score_blocks` in the memory of the first block, which stays in a cache."""
     length = chunk_length(len(key))
     if query.device.type == "cpu":
-        length = min(length, max(ROWS_PER_SWEEP, PAIRS_PER_SWEEP // len(key)))
+        length = min(length, _whole_parts(max(ROWS_PER_SWEEP, PAIRS_PER_SWEEP // len(key))))
     block = torch.empty(min(length, len(query)), len(key), dtype=query.dtype, device=query.device)
     for rows in query.split(length):
         yield torch.addmm(bias, rows, key.T, out=block[: len(rows)])
 
 
 def swept_products(products: Tensor, bias: Tensor, epsilon: float) -> Iterator[Tensor]:
-    """Scores s_ji/epsilon + b_i from held products in blocks of rows."""
-    return (torch.add(bias, rows, alpha=1 / epsilon) for rows in products.split(sum_length(products)))
+    """Scores s_ji/epsilon + b_i from held products in blocks of rows, in the memory of the first."""
+    blocks = products.split(sum_length(products))
+    block = torch.empty_like(blocks[0])
+    return (torch.add(bias, rows, alpha=1 / epsilon, out=block[: len(rows)]) for rows in blocks)
 
 
 def chunk_length(n_keys: int) -> int:

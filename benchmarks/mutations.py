@@ -1,0 +1,94 @@
+"""Whether a wrong formula is noticed: each of these changes to the sources, one at a time in a copy, must make a test fail.
+
+Run: python benchmarks/mutations.py
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cells import table
+
+ROOT = Path(__file__).parents[1]
+TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        "kernels",
+        "transport",
+        "propositions",
+        "likelihoods",
+        "solvers",
+        "data",
+        "factors",
+        "training",
+        "autoencoders",
+        "coupled",
+    )
+]
+#: File, what stands there, and what is put in its place.
+MUTATIONS = [
+    ("_kernels.py", "return 2 * log_sum - log_sum_squares", "return log_sum - log_sum_squares"),
+    ("_kernels.py", ".expm1() for mass in", ".exp() for mass in"),
+    ("_kernels.py", "largest[:, 0] - shares.amax(1).log()", "largest[:, 0]"),
+    ("_kernels.py", "+ softness * log_sums[-1]", "- softness * log_sums[-1]"),
+    ("_kernels.py", "scores.sub_(log_sum[:, None])", "scores.sub_(scores.amax(1, keepdim=True))"),
+    ("_kernels.py", "+ KNOWN_ABOVE", "- 1e4"),
+    ("transport/_problem.py", "log_density, g = -rho * hard / epsilon", "log_density, g = rho * hard / epsilon"),
+    ("transport/_problem.py", "following - epsilon * (1 / state.softness - 1)", "following - epsilon * (1 / state.softness)"),
+    ("transport/_problem.py", "exact_rows = state.potential - epsilon * state.log_mass", "exact_rows = state.potential"),
+    ("transport/_problem.py", "return (potential - source.carrier) / epsilon, target", "return (potential + source.carrier) / epsilon, target"),
+    ("transport/_networks.py", "v if rho == 0 else", "v if rho == 0 else 2 *"),
+    ("transport/_networks.py", ".expm1() / len(state.log_mass)", ".exp() / len(state.log_mass)"),
+    ("transport/_semidual.py", "weights / weights.sum()", "weights"),
+    (
+        "objectives.py",
+        "(mass * family.divergence(output, barycentre)).sum() / epsilon",
+        "family.divergence(output, barycentre).sum() / epsilon",
+    ),
+    ("objectives.py", "(1 + 2 * family.divergence", "(1 + family.divergence"),
+    ("objectives.py", "loss + kl_weight * kl.mean()", "loss + kl.mean()"),
+    ("objectives.py", "divergence_weight * divergence", "divergence"),
+    ("likelihoods/_gaussian.py", "return output / self.scale.square(), 0.5", "return output / self.scale, 0.5"),
+    ("likelihoods/_gaussian.py", "self.scale * math.sqrt(epsilon)", "self.scale * epsilon"),
+    ("likelihoods/_gaussian.py", "mean.square() * precision + deviation.log()", "mean.square() * precision"),
+    ("likelihoods/_gaussian.py", "log_scale + 0.5 * x.shape[1] * LOG_2PI", "0.5 * x.shape[1] * LOG_2PI"),
+    ("likelihoods/_bernoulli.py", "torch.xlogy(1 - p, 1 - p)", "torch.xlogy(1 - p, p)"),
+    ("likelihoods/_family.py", "torch.maximum(variance - epsilon,", "torch.maximum(variance,"),
+    ("_phases/_polish.py", "return -epsilon * log_mass(", "return epsilon * log_mass("),
+]
+
+
+def killed_by(mutation: tuple[str, str, str]) -> str:
+    """The first test that fails on a mutated copy, or "none"."""
+    name, before, after = mutation
+    with tempfile.TemporaryDirectory() as folder:
+        for part in ("skcvae", "tests", "benchmarks"):
+            shutil.copytree(ROOT / part, Path(folder) / part, ignore=shutil.ignore_patterns("results", "__pycache__"))
+        path = Path(folder) / "skcvae" / name
+        text = path.read_text()
+        if text.count(before) != 1:
+            raise ValueError(f"{before!r} occurs {text.count(before)} times in {name}. Mend the list.")
+        path.write_text(text.replace(before, after))
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", *TESTS]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([folder, f"{folder}/tests"])}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].removeprefix("tests/") if failed else "none"
+
+
+def main() -> None:
+    rows = []
+    for mutation in MUTATIONS:
+        rows.append([mutation[0], f"`{mutation[1]}`", f"`{mutation[2]}`", killed_by(mutation)])
+        print(*rows[-1], flush=True)
+    print(f"\n{table(['file', 'before', 'after', 'killed by'], rows)}")
+    sys.exit(any(row[-1] == "none" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
