@@ -41,7 +41,11 @@ MUTATIONS = [
     ("transport/_problem.py", "log_density, g = -rho * hard / epsilon", "log_density, g = rho * hard / epsilon"),
     ("transport/_problem.py", "following - epsilon * (1 / state.softness - 1)", "following - epsilon * (1 / state.softness)"),
     ("transport/_problem.py", "exact_rows = state.potential - epsilon * state.log_mass", "exact_rows = state.potential"),
-    ("transport/_problem.py", "return (potential - source.carrier) / epsilon, target", "return (potential + source.carrier) / epsilon, target"),
+    (
+        "transport/_problem.py",
+        "return (potential - source.carrier) / epsilon, target",
+        "return (potential + source.carrier) / epsilon, target",
+    ),
     ("transport/_networks.py", "v if rho == 0 else", "v if rho == 0 else 2 *"),
     ("transport/_networks.py", ".expm1() / len(state.log_mass)", ".exp() / len(state.log_mass)"),
     ("transport/_semidual.py", "weights / weights.sum()", "weights"),

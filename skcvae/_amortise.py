@@ -137,8 +137,18 @@ def train(course: Course[Model], measure: Measure | None, setting: Setting, mome
     model.train(False)
     if steps.held_out is not None:
         steps.held_out.restore()
+    _check_finite(model)
     scores = None if steps.held_out is None else steps.held_out.scores
     return Trained(steps.losses, scores, measure, steps.optimiser.state_dict())
+
+
+@torch.no_grad()
+def _check_finite(model: Model) -> None:
+    """Raise `Diverged` where the last step, after which no loss was computed, went too far."""
+    some = model.data.rows(torch.arange(min(len(model.data), ROWS_AT_ONCE)))
+    log_likelihood = model.terms(some, some.new_zeros(len(some), 1, model.encoder.n_coordinates), False)[1]
+    if not torch.isfinite(log_likelihood).all():
+        raise _training.Diverged("the last step made the loss infinite or NaN")
 
 
 class _Steps:

@@ -199,7 +199,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         Returns
         -------
         log_likelihood : array of shape (n,), in nats, in the precision of X
-        standard_error : array of shape (n,), in nats; only if `return_std`
+        standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
         inference, log_volume = self._inference_for(X := self._checked(X)), self.likelihood_.log_volume
 
@@ -208,6 +208,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             return torch.stack([log_density - log_volume, error], 1)
 
         log_density, error = (np.ascontiguousarray(column) for column in self._rowwise(X, estimate).T)
+        if isinstance(self.prior_, CategoricalPrior):
+            error[:] = 0  # the sum is over all atoms
         self._warn_of_few_draws("log-likelihood", float(np.median(error) + TINY) ** -2, "the score is biased low")
         return (log_density, error) if return_std else log_density
 

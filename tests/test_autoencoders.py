@@ -390,3 +390,28 @@ def test_a_wide_prior(X):
     """The same model, whatever the unit of the latent variable."""
     wide, standard = (VAE(prior=GaussianPrior(2, covariance=size * np.eye(2)), **QUICK).fit(X) for size in (1e8, 1.0))
     assert wide.score(X) == pytest.approx(standard.score(X), abs=0.2)
+
+
+@pytest.mark.parametrize("kind", [VAE, WAE, InfoVAE])
+def test_a_last_step_that_goes_too_far_is_told(X, kind):
+    """No loss is computed after it."""
+    with pytest.raises(FloatingPointError, match="the last step made the loss infinite or NaN"):
+        kind(**{**QUICK, "max_iter": 1, "learning_rate_init": 1e30}).fit(X)
+
+
+@pytest.mark.parametrize(
+    "model", [CoupledVAE(prior="categorical", **QUICK), WAE(prior="categorical", **QUICK)], ids=["coupled", "WAE"]
+)
+def test_a_sum_over_all_atoms_has_no_error(X, model):
+    score, error = clone(model).fit(X).score_samples(X, return_std=True)
+    assert np.isfinite(score).all()
+    assert (error == 0).all()
+
+
+@pytest.mark.parametrize("model", [CoupledVAE(proposal="encoder", **QUICK), VAE(**QUICK)], ids=["coupled", "VAE"])
+def test_a_prior_that_computes_in_single_precision_only(X, model):
+    """Its density is taken in it."""
+    prior = torch.distributions.LowRankMultivariateNormal(torch.zeros(2), torch.ones(2, 1), torch.ones(2))
+    same = torch.distributions.MultivariateNormal(torch.zeros(2).double(), prior.covariance_matrix.double())
+    scores = [clone(model).set_params(prior=p, max_iter=60).fit(X).score(X) for p in (prior, same)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.2)

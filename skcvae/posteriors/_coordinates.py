@@ -61,7 +61,7 @@ class Coordinates:
         bijection = self._near(y)
         z = bijection(y)
         volume = bijection.log_abs_det_jacobian(y, z)
-        log_prob = self.distribution.log_prob(z.to("cpu", torch.float64)).to(y)
+        log_prob = _log_prob(self.distribution, z.to("cpu", torch.float64)).to(y)
         return log_prob + (volume if volume.ndim == log_prob.ndim else volume.sum(-1))
 
     def gaussian(self, like: Tensor) -> Gaussian | None:
@@ -80,6 +80,16 @@ class Coordinates:
             return identity_transform
         support: Any = self.distribution.support
         return biject_to(_placed(support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support, device))
+
+
+def _log_prob(distribution: Distribution, z: Tensor) -> Tensor:
+    """The log-density in double precision, or in single where the distribution's own products allow no other."""
+    try:
+        return distribution.log_prob(z)
+    except RuntimeError as error:
+        if "scalar type" not in str(error) and "same dtype" not in str(error):
+            raise
+        return distribution.log_prob(z.float()).to(z)
 
 
 def _placed(constraint: Constraint, device: torch.device) -> Constraint:
