@@ -35,11 +35,10 @@ from skcvae.posteriors import (
     Scores,
     in_precision,
 )
-from skcvae.priors import Prior, as_prior, is_discrete
+from skcvae.priors import as_prior, is_discrete
 from skcvae.transport import SOLVERS, Coupling, Solver
 
 STRATEGIES = ("dual", "primal")
-PROPOSALS = ("prior", "encoder")
 #: Rows of the training data whose effective sample size is looked at.
 ROWS_CHECKED = 256
 
@@ -241,15 +240,10 @@ class CoupledVAE(LatentVariableModel):
         >>> CoupledVAE.from_infovae(alpha=0.5, lambd=2.5)
         CoupledVAE(epsilon=0.5, varsigma=2.0)
         """
-        check.check_number("alpha", alpha, numbers.Real, -np.inf)
-        check.check_number("lambd", lambd, numbers.Real, -np.inf, infinite=True)
-        if not alpha < 1:
+        epsilon, varsigma = check.infovae_weights(alpha, lambd, infinite=True)
+        if epsilon == 0:
             raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive. Lower alpha.")
-        if not alpha + lambd >= 1:
-            raise ValueError(
-                f"alpha + lambd must be at least 1, got {alpha!r} + {lambd!r}: their sum less 1 is a weight. Raise lambd."
-            )
-        return cls(epsilon=1 - alpha, varsigma=alpha + lambd - 1, **params)
+        return cls(epsilon=epsilon, varsigma=varsigma, **params)
 
     @available_if(_has_atoms)
     def predict(self, X: ArrayLike) -> NDArray[np.intp]:
@@ -361,7 +355,7 @@ class CoupledVAE(LatentVariableModel):
         setting, solver = self._setting(), self._solver()
         architecture = self._architecture(X.shape[1])
         prior, rng = as_prior(self.prior, self.n_components), check.make_rng(self.random_state)
-        self._check_proposal(prior)
+        check.check_proposal(self.proposal, prior)
         family = self._bound_likelihood(X, rng, self._is_warm)
         decoder = self._decoder(architecture, prior, family, check.make_torch_generator(rng))
         history = _phases.History()
@@ -398,14 +392,6 @@ class CoupledVAE(LatentVariableModel):
                 f"{self.potential!r}. Set potential={chosen.potential!r}."
             )
         return chosen
-
-    def _check_proposal(self, prior: Prior) -> None:
-        check.choose("proposal", self.proposal, dict.fromkeys(PROPOSALS))
-        if self.proposal == "encoder" and prior.distribution() is None:
-            raise ValueError(
-                f"proposal='encoder' weighs draws against the prior's density, and {type(prior).__name__} has none. Use "
-                "proposal='prior', or give the prior as a torch distribution."
-            )
 
     def _check_numbers(self) -> None:
         self._check_shared_numbers()

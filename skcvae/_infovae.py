@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +13,6 @@ from skcvae._autoencoder import AutoencoderModel, documented
 from skcvae.divergences import Divergence
 from skcvae.likelihoods import Likelihood
 from skcvae.posteriors import PosteriorFamily
-
-#: A sum of alpha and lambd this near to 1 is 1.
-ROUNDING = 1e-12
 
 
 @documented
@@ -111,12 +106,4 @@ class InfoVAE(AutoencoderModel):
         self.divergence = divergence
 
     def _weights(self) -> tuple[float, float]:
-        check.check_number("alpha", self.alpha, numbers.Real, -math.inf, high=1)
-        check.check_number("lambd", self.lambd, numbers.Real, -math.inf)
-        excess = self.alpha + self.lambd - 1.0
-        if excess < -ROUNDING:
-            raise ValueError(
-                f"alpha + lambd must be at least 1, got {self.alpha:g} + {self.lambd:g}: their sum less 1 weighs the divergence of "
-                "the aggregate posterior. Raise lambd."
-            )
-        return 1.0 - self.alpha, excess if excess > ROUNDING else 0.0
+        return check.infovae_weights(self.alpha, self.lambd)

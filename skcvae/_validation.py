@@ -29,6 +29,10 @@ DTYPES = (np.float64, np.float32)
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 #: Characters of a received value that a message shows.
 LONGEST_VALUE = 100
+#: A weight this near to 0 is 0.
+ROUNDING = 1e-12
+#: What inference of a coupled model weighs.
+PROPOSALS = ("prior", "encoder")
 #: Units of memory, each 1024 of the one before.
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
@@ -144,6 +148,29 @@ def check_number(
     number = float(value)  # type: ignore[arg-type]
     if not (np.isfinite(number) or (infinite and number > 0)) or not low <= number <= high or (open_low and number == low):
         raise ValueError(f"{expected}.")
+
+
+def infovae_weights(alpha: Any, lambd: Any, infinite: bool = False) -> tuple[float, float]:
+    """The weights 1 - alpha and alpha + lambd - 1 of an InfoVAE; ValueError where one is negative by more than rounding."""
+    check_number("alpha", alpha, numbers.Real, -np.inf, high=1)
+    check_number("lambd", lambd, numbers.Real, -np.inf, infinite=infinite)
+    excess = alpha + lambd - 1.0
+    if excess < -ROUNDING:
+        raise ValueError(
+            f"alpha + lambd must be at least 1, got {alpha:g} + {lambd:g}: their sum less 1 weighs the divergence of the aggregate "
+            "posterior. Raise lambd."
+        )
+    return 1.0 - alpha, excess if excess > ROUNDING else 0.0
+
+
+def check_proposal(proposal: Any, prior: Any) -> None:
+    """Raise unless a proposal is known and the prior has the density that it needs."""
+    choose("proposal", proposal, dict.fromkeys(PROPOSALS))
+    if proposal == "encoder" and prior.distribution() is None:
+        raise ValueError(
+            f"proposal='encoder' weighs draws against the prior's density, and {type(prior).__name__} has none. Use "
+            "proposal='prior', or give the prior as a torch distribution."
+        )
 
 
 def check_solver(solver: Any) -> None:

@@ -195,7 +195,7 @@ NUMBERS = [
     ("a coupled model of alpha 1", lambda m: CoupledVAE.from_infovae(alpha=1.0, lambd=2.0), ValueError,
      "alpha must be below 1, got 1.0: epsilon = 1 - alpha must be positive. Lower alpha."),
     ("a coupled model of alpha as text", lambda m: CoupledVAE.from_infovae(alpha="0.5", lambd=2.0), TypeError,
-     "alpha must be a finite number, got '0.5' (type str)."),
+     "alpha must be a finite number of at most 1, got '0.5' (type str)."),
     ("a seed as text", lambda m: fit(random_state="seed"), ValueError, SEEDS + "'seed'."),
     ("a negative seed", lambda m: fit(kind=VAE, random_state=-1), ValueError, SEEDS + "-1."),
 ]
