@@ -4,28 +4,34 @@ Protocol: everything runs in this process, on all cores, after one warm-up. Step
 medians of the blocks are compared, so that other load on the machine meets both.
 
 - fits: 400 x 4 and 1347 x 64 (the digits) with the defaults, 100 x 4 with max_iter=5; random_state=0.
-- step: 25 Gaussians, 7500 rows, batch 256, three hidden layers of 256. Ours: the decoder's step with all potential iterations that
-  the schedule makes at that point, over the second half of a training run. VAE: the same decoder and a mirror-image encoder in
-  plain torch, Gaussian reparameterisation, closed-form KL, fused Adam, the same batch size.
+- step: 25 Gaussians, 7500 rows, three hidden layers of 256; binary digits, convolutions of 16 and 32 channels; batch 256. Ours:
+  the decoder's step with all potential iterations that the schedule makes at that point, over the second half of a training run.
+  VAE: the same decoder and a mirror-image encoder in plain torch, Gaussian reparameterisation, closed-form KL, fused Adam, the same
+  batch size. pythae: its VAE on the same networks, where it is installed.
 - transform: 10000 rows x 64 features against a pool of 4096, float64; peak memory beyond input and output, also at 40000 rows.
 
-Run: python benchmarks/speed.py
+Run: python benchmarks/speed.py [--data PATH] [--steps-only]
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import resource
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from gaussians25 import make_grid
+from mnist import images
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from skcvae import CoupledVAE, _training
-from skcvae.networks import MLP
+from skcvae.networks import MLP, Conv, Network
 from skcvae.transport import SemiDual
 
 HIDDEN = (256, 256, 256)
@@ -39,11 +45,23 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def vae_step(x: torch.Tensor) -> Callable[[], object]:
-    """One step of a plain VAE with our decoder and a mirror-image encoder."""
+def networks(network: Network, width: int) -> tuple[nn.Module, nn.Module]:
+    """An encoder's and a decoder's network with the same seed for all."""
     generator = torch.Generator().manual_seed(0)
-    decoder = MLP(HIDDEN).decoder(2, 2, generator)
-    encoder = MLP(HIDDEN).encoder(2, 4, generator)
+    network = network.bind(width)
+    return network.encoder(width, 4, generator), network.decoder(2, width, generator)
+
+
+def cost(likelihood: str, output: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Minus the log-likelihood, but for a constant."""
+    if likelihood == "bernoulli":
+        return binary_cross_entropy_with_logits(output, x, reduction="none").sum(1)
+    return 200 * (output - x).square().sum(1)
+
+
+def vae_step(x: torch.Tensor, network: Network, likelihood: str) -> Callable[[], object]:
+    """One step of a plain VAE with our decoder and a mirror-image encoder."""
+    generator, (encoder, decoder) = torch.Generator().manual_seed(0), networks(network, x.shape[1])
     optimiser = _training.adam([nn.ModuleList([decoder, encoder])], 1e-3)
 
     def step() -> None:
@@ -51,38 +69,75 @@ def vae_step(x: torch.Tensor) -> Callable[[], object]:
         mean, log_variance = encoder(batch).chunk(2, 1)
         z = mean + (0.5 * log_variance).exp() * torch.randn(mean.shape, generator=generator)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
-        loss = (200 * (decoder(z) - batch).square().sum(1) + divergence).mean()
-        _training.descend(optimiser, loss)
+        _training.descend(optimiser, (cost(likelihood, decoder(z), batch) + divergence).mean())
+
+    return step
+
+
+def pythae_step(x: torch.Tensor, network: Network, likelihood: str) -> Callable[[], object]:
+    """The same by pythae's model and torch's default Adam, as its trainer has them, without the trainer's own bookkeeping."""
+    from peers import Decoder, Encoder
+    from pythae.models import VAE, VAEConfig
+
+    encoder, decoder = networks(network, x.shape[1])
+    config = VAEConfig(input_dim=(x.shape[1],), latent_dim=2)
+    model = VAE(config, encoder=Encoder(encoder, False, 1.0), decoder=Decoder(decoder, 1.0))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def step() -> None:
+        loss = model({"data": x[torch.randint(len(x), (256,))]}).loss
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
 
     return step
 
 
 class StepClock:
-    """Interleaves blocks of VAE steps with the steps of a real training run and times both."""
+    """Interleaves blocks of other models' steps with the steps of a real training run and times all."""
 
-    def __init__(self, other: Callable[[], object]) -> None:
-        self.other, self.ours, self.theirs = other, [], []  # type: ignore[var-annotated]
+    def __init__(self, others: list[Callable[[], object]]) -> None:
+        self.others, self.taken = others, []  # type: ignore[var-annotated]
 
     def repeat(self, step: Callable[[int], bool], n_steps: int, *_: object) -> int:
         """In place of `_training.repeat`."""
         for begin in range(0, n_steps, BLOCK):
-            self.ours.append(seconds(lambda begin=begin: [step(t) for t in range(begin, begin + BLOCK)]) / BLOCK)
-            self.theirs.append(seconds(lambda: [self.other() for _ in range(BLOCK)]) / BLOCK)
+            ours = seconds(lambda begin=begin: [step(t) for t in range(begin, begin + BLOCK)])
+            self.taken.append([ours, *(seconds(lambda other=other: [other() for _ in range(BLOCK)]) for other in self.others)])
         return n_steps
 
 
-def steps() -> tuple[float, float]:
-    """Median seconds of our training step and of the VAE's, over the second half of the run."""
-    X = make_grid(0.05, 0)
-    clock = StepClock(vae_step(torch.as_tensor((X - X.mean(0)) / X.std(), dtype=torch.float32)))
+def steps(X: np.ndarray, network: Network, likelihood: str, makers: list[Callable[..., Any]]) -> np.ndarray:
+    """Median seconds of our training step and of the others', over the second half of the run."""
+    x = torch.as_tensor(X if likelihood == "bernoulli" else (X - X.mean(0)) / X.std(), dtype=torch.float32)
+    clock = StepClock([make(x, network, likelihood) for make in makers])
     whole, _training.repeat = _training.repeat, clock.repeat
     try:
         solver = SemiDual(polish_rounds=0, tol=1.0)
-        CoupledVAE(hidden_layer_sizes=HIDDEN, max_iter=2 * BLOCK * BLOCKS, random_state=0, formulation=solver).fit(X)
+        schedule = {"max_iter": 2 * BLOCK * BLOCKS, "random_state": 0, "formulation": solver}
+        CoupledVAE(network=network, likelihood=likelihood, **schedule).fit(X)
     finally:
         _training.repeat = whole
-    trained = slice(BLOCKS, 2 * BLOCKS)  # what comes after is polishing
-    return float(np.median(clock.ours[trained])), float(np.median(clock.theirs[trained]))
+    return np.median(clock.taken[BLOCKS : 2 * BLOCKS], axis=0) / BLOCK  # what comes after is polishing
+
+
+def step_rows(path: str | None) -> list[str]:
+    """Lines of the table: our step beside those that are installed."""
+    makers, names = [vae_step], ["VAE"]
+    if importlib.util.find_spec("pythae"):
+        makers, names = [*makers, pythae_step], [*names, "pythae"]
+    digits, name = (load_digits().data / 16 > 0.5, "8 x 8") if path is None else (images(path)[0], "28 x 28")
+    cases = {
+        "25 Gaussians": (make_grid(0.05, 0), MLP(HIDDEN), "gaussian"),
+        f"{len(digits)} digits {name}, convolutions": (digits.astype(np.float32), Conv(channels=(16, 32)), "bernoulli"),
+    }
+    lines = []
+    for case, arguments in cases.items():
+        ours, *others = steps(*arguments, makers)
+        for other, spent in zip(names, others, strict=True):
+            ratio = f"{1e3 * ours:.2f} ms / {1e3 * spent:.2f} ms = {ours / spent:.2f}"
+            lines.append(f"| step, {case}, ours / {other}, {torch.get_num_threads()} threads | {ratio} |")
+    return lines
 
 
 def peak() -> float:
@@ -103,16 +158,21 @@ def transform_row(n: int) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="MNIST, as in mnist.py")
+    parser.add_argument("--steps-only", action="store_true")
+    arguments = parser.parse_args()
+    print("| what | measured |\n|---|---|")
+    print("\n".join(step_rows(arguments.data)), flush=True)
+    if arguments.steps_only:
+        return
     rng = np.random.default_rng(0)
     small, digits = rng.normal(size=(400, 4)), load_digits().data[:1347]
     quick = CoupledVAE(max_iter=5, random_state=0)
     quick.fit(small[:100])
-    print("| what | measured |\n|---|---|")
     print(f"| fit 100 x 4, max_iter=5 | {min(seconds(lambda: quick.fit(small[:100])) for _ in range(5)):.2f} s |")
     print(transform_row(10000))
     print(transform_row(40000))
-    ours, theirs = steps()
-    print(f"| step, 25 Gaussians, ours / VAE | {1e3 * ours:.2f} ms / {1e3 * theirs:.2f} ms = {ours / theirs:.2f} |", flush=True)
     print(f"| fit 400 x 4 | {seconds(lambda: CoupledVAE(random_state=0).fit(small)):.1f} s |", flush=True)
     print(f"| fit 1347 x 64 digits | {seconds(lambda: CoupledVAE(random_state=0).fit(digits)):.1f} s |", flush=True)
 

@@ -55,7 +55,7 @@ def test_log_sums_are_the_same_with_and_without_the_fused_operation(width):
     torch.testing.assert_close(_kernels.log_sum_scores(query, key, bias), reference(*arguments)[0], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("pairs", [1, 100, 2**18])
+@pytest.mark.parametrize("pairs", [1, 100, 2**20])
 def test_sums_of_held_products_are_the_formula(monkeypatch, pairs):
     monkeypatch.setattr(_kernels, "PAIRS_PER_SUM", pairs)
     query, key, value, bias = problem(40, 30, 3, 2, 1.0, torch.float64)
@@ -67,11 +67,13 @@ def test_sums_of_held_products_are_the_formula(monkeypatch, pairs):
     torch.testing.assert_close(_kernels.column_log_sums(products, down, epsilon), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
 @pytest.mark.parametrize("pairs", [1, 100, 2**20])
 @pytest.mark.parametrize("softness", [0.0, 0.4, 1.0])
-def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softness):
+def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softness, n_threads):
     """Columns that hold less than exp(-64) of the mass are told; of the others both sums are right, at any size of the weights."""
     monkeypatch.setattr(_kernels, "PAIRS_PER_CHUNK", pairs)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
     query, key, _, bias = problem(40, 30, 3, 2, 1.0, torch.float64)
     bias[:4] -= torch.tensor([20.0, 40.0, 200.0, 5000.0])
     offset = torch.linspace(-900, 900, 30, dtype=torch.float64)
