@@ -1,5 +1,6 @@
 """Figures 1, 3 and 4 of the paper from the models that gaussians25.py and mnist.py have fitted, seed 0.
 
+- overview.png: aggregate posterior and samples of a VAE and of a coupled one.
 - gaussians25.png, a row a model: samples, reconstructions, latent means, aggregate posterior, the posterior of one datum.
 - latent-K.png: the aggregate posterior of the fitted digits by label, for K latent dimensions the first two, beside the prior.
 - digits-K.png, a row a model: samples (decoder means), reconstructions under held-out digits, and straight lines between the latent
@@ -81,6 +82,19 @@ def gaussians_figure() -> None:
     save(figure, "gaussians25")
 
 
+def overview_figure() -> None:
+    """What the holes are: aggregate posterior and samples of a VAE and of a coupled one."""
+    X, fitted = gaussians25.make_grid(0.05, 0), models(Cells("gaussians25"), None, gaussians25.make_grid(0.05, 0))
+    if not {"VAE", "CoupledVAE"} <= fitted.keys():
+        return
+    figure, axes = plt.subplots(1, 4, figsize=(12, 3.3), layout="constrained")
+    for (left, right), name in zip(axes.reshape(2, 2), ("VAE", "CoupledVAE"), strict=True):
+        samples = fitted[name].sample(5000, random_state=0)
+        panel(left, fitted[name].sample_posterior(X, random_state=1)[:, 0], mode_colour(X), 3.6, f"{name}: aggregate posterior")
+        panel(right, samples, mode_colour(samples), 2.6, f"{name}: samples")
+    save(figure, "overview")
+
+
 def latent_figure(fitted: dict[str, Any], X: np.ndarray, y: np.ndarray, k: int) -> None:
     """Draws of every fitted row's posterior, coloured by its label, and of the prior."""
     figure, axes = plt.subplots(1, len(fitted) + 1, figsize=(2.4 * (len(fitted) + 1), 2.7), layout="constrained")
@@ -135,6 +149,7 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     gaussians_figure()
+    overview_figure()
     for k in arguments.components:
         first, held_out, labels = mnist.images(arguments.data)
         if fitted := models(Cells("mnist"), k, first):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn import Module
 
 import skcvae
 
+sys.path.insert(0, str(Path(__file__).parent))  # for reading_order
 project = "skcvae"
 author = "The skcvae developers"
 copyright = "The skcvae developers"
@@ -54,6 +56,7 @@ nitpick_ignore_regex = [("py:obj", r"[a-z_0-9]+(=.*)?")]
 sphinx_gallery_conf: dict[str, Any] = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
+    "within_subsection_order": "reading_order.ReadingOrder",
     "ignore_pattern": r"(^|/)digits\.py$",
     "doc_module": ("skcvae",),
     "backreferences_dir": "generated/backreferences",

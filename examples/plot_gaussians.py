@@ -21,7 +21,7 @@ means = gaussian_grid_means()
 
 # %%
 # A shortened fit. ``CoupledVAE(random_state=0).fit(X)`` takes minutes and draws less between the clusters.
-short = SemiDual(polish_rounds=15, max_draws=16384)
+short = SemiDual(polish_rounds=15, max_draws=32768)
 model = CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, formulation=short, random_state=0).fit(X)
 
 # %%
@@ -47,5 +47,5 @@ axes[1].set_title(f"samples, {len(samples)} points")
 for ax in axes:
     ax.set(aspect="equal", xlabel="feature 0")
 axes[0].set_ylabel("feature 1")
-axes[1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, markerscale=3)
+figure.legend(loc="outside lower right", ncols=2, frameon=False, markerscale=3)
 plt.show()
