@@ -20,6 +20,8 @@ PAIRS_PER_SWEEP, ROWS_PER_SWEEP = 2**20, 16
 MOST_SWEPT = 2**16
 #: Pairs of held products that a sum works on at once: 4 MiB in float32, which stays in a cache.
 PAIRS_PER_SUM = 2**20
+#: Up to this width plain torch in blocks is faster than the fused operation, which is made for tens of features.
+NARROW = 4
 #: From this width of the keys on the product costs more than the exponentials, and the fused operation's second one is not paid.
 WIDE = 64
 #: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow products and sums down.
@@ -47,8 +49,24 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Ten
     log_sum : Tensor of shape (m,)
     average : Tensor of shape (m, r)
     """
-    kernel = attend_fused if fused_is_available(query.device.type, query.dtype) else attend_chunked
-    return kernel(query, key, value, bias)
+    is_narrow = query.device.type == "cpu" and max(key.shape[1], value.shape[1]) <= NARROW and len(key) <= MOST_SWEPT
+    wide = attend_fused if fused_is_available(query.device.type, query.dtype) else attend_chunked
+    return (attend_swept if is_narrow else wide)(query, key, value, bias)
+
+
+def attend_swept(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """`attend` in plain torch, in blocks that stay in a cache; its sums over many keys are the most accurate."""
+    log_sum, average, values = [], [], value.T.contiguous()
+    for scores in swept(query, key, bias):
+        found, shares = _softmax(scores)
+        log_sum.append(found)
+        average.append(_averages(values, _in_parts(shares)))
+    return torch.cat(log_sum), torch.cat(average)
+
+
+def _averages(values: Tensor, parts: Tensor) -> Tensor:
+    """Averages (m, r) of values (r, n) under shares in parts (p, m/p, n)."""
+    return torch.bmm(values.expand(len(parts), -1, -1), parts.mT).mT.flatten(0, 1)
 
 
 def attend_chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,14 +77,15 @@ def attend_chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> t
 
 
 def _attend_block(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    scores = torch.addmm(bias, query, key.T)  # (chunk, n)
-    log_sum = torch.logsumexp(scores, dim=1)
-    return log_sum, _weighed(scores, log_sum, value)
+    log_sum, shares = _softmax(torch.addmm(bias, query, key.T))  # (chunk, n)
+    return log_sum, shares @ value
 
 
-def _weighed(scores: Tensor, log_sum: Tensor, value: Tensor) -> Tensor:
-    """Averages of the values under the softmax of the scores, which are overwritten."""
-    return scores.sub_(log_sum[:, None]).clamp_(min=SMALLEST_LOGIT).exp_() @ value
+def _softmax(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-sum-exp of each row and its softmax, without denormal shares, in the place of the scores."""
+    largest = scores.amax(1, keepdim=True)
+    shares = torch.softmax(torch.maximum(scores, largest + SMALLEST_LOGIT, out=scores), 1, out=scores)
+    return largest[:, 0] - shares.amax(1).log(), shares
 
 
 def attend_fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,16 +151,15 @@ def both_passes(
     """
     log_sums, log_weights, averages, log_total, begin = [], [], [], torch.tensor(-torch.inf).to(offset), 0
     for scores in blocks:
-        largest = scores.amax(1, keepdim=True)
-        shares = torch.softmax(torch.maximum(scores, largest + SMALLEST_LOGIT, out=scores), 1, out=scores)
-        log_sums.append(largest[:, 0] - shares.amax(1).log())
-        log_weights.append(offset[begin : begin + len(shares)] + softness * log_sums[-1])
+        log_sum, shares = _softmax(scores)
+        log_sums.append(log_sum)
+        log_weights.append(offset[begin : begin + len(shares)] + softness * log_sum)
         peak, begin = log_weights[-1].amax(), begin + len(shares)
         parts = _in_parts(shares)
         total = torch.bmm((log_weights[-1] - peak).exp().view(len(parts), 1, -1), parts).sum((0, 1))
         log_total = torch.logaddexp(log_total, total.log() + peak)
         if values is not None:
-            averages.append(torch.bmm(values.expand(len(parts), -1, -1), parts.mT).mT.flatten(0, 1))
+            averages.append(_averages(values, parts))
     known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
     return torch.cat(log_sums), log_total, known, torch.cat(averages) if averages else None
 
@@ -167,8 +185,8 @@ def column_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
 
 def row_averages(products: Tensor, bias: Tensor, value: Tensor, epsilon: float) -> Tensor:
     """Averages of the values (n, r) under the softmax of each row of held products (m, n), (m, r)."""
-    blocks = (torch.add(bias, rows, alpha=1 / epsilon) for rows in products.split(chunk_length(len(value))))
-    return torch.cat([_weighed(scores, torch.logsumexp(scores, 1), value) for scores in blocks])
+    blocks = swept_products(products, bias, epsilon, chunk_length(len(value)))
+    return torch.cat([_softmax(scores)[1] @ value for scores in blocks])
 
 
 def sum_length(products: Tensor) -> int:
@@ -197,9 +215,9 @@ def swept(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
         yield torch.addmm(bias, rows, key.T, out=block[: len(rows)])
 
 
-def swept_products(products: Tensor, bias: Tensor, epsilon: float) -> Iterator[Tensor]:
-    """Scores s_ji/epsilon + b_i from held products in blocks of rows, in the memory of the first."""
-    blocks = products.split(sum_length(products))
+def swept_products(products: Tensor, bias: Tensor, epsilon: float, length: int = 0) -> Iterator[Tensor]:
+    """Scores s_ji/epsilon + b_i from held products in blocks of `length` rows, or of a sum's, in the memory of the first."""
+    blocks = products.split(length or sum_length(products))
     block = torch.empty_like(blocks[0])
     return (torch.add(bias, rows, alpha=1 / epsilon, out=block[: len(rows)]) for rows in blocks)
 

@@ -1,4 +1,4 @@
-"""The fused and the chunked kernel against the formula in float64."""
+"""The fused, the chunked and the swept kernel against the formula in float64."""
 
 import math
 
@@ -21,7 +21,7 @@ def reference(query, key, value, bias):
     return log_sum, (scores - log_sum[:, None]).exp() @ value
 
 
-@pytest.mark.parametrize("kernel", [_kernels.attend_fused, _kernels.attend_chunked, _kernels.attend])
+@pytest.mark.parametrize("kernel", [_kernels.attend_fused, _kernels.attend_chunked, _kernels.attend_swept, _kernels.attend])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
 @pytest.mark.parametrize("shape", [(50, 7, 2, 2), (300, 130, 61, 3), (33, 257, 3, 9), (1, 5, 4, 4)])
 @pytest.mark.parametrize("scale", [0.1, 5.0])
