@@ -6,12 +6,13 @@ Protocol: data of 16 features, a curved two-dimensional surface with noise: x = 
   them in one process, blocks of 20 steps of the sizes in turn; slope of log seconds on log n.
 - *disk*: float32 rows in a `numpy.memmap`, larger than the memory that the process may allocate (`RLIMIT_DATA`, which does not
   count pages of a mapped file), fitted and transformed; peak of what was allocated.
+- *inference*: `transform` and `score_samples` of 1e6 float32 rows by a pool of 4096, and the floor of kernels.py for as many pairs.
 - *rows*: `CoupledVAE(max_iter=1000, formulation=SemiDual(polish_rounds=10, max_rows=r))` on 1e5 rows of this surface and of the 25
   Gaussians: held-out score of 4096 rows, share of samples within 4 standard deviations, marginal error, seconds.
 
 A killed run goes on at the next cell.
 
-Run: python benchmarks/scaling.py [--parts steps disk rows] [--rows 4096 16384 65536] [--table]
+Run: python benchmarks/scaling.py [--parts steps disk inference rows] [--rows 4096 16384 65536] [--table]
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kernels
 import numpy as np
 import torch
 from cells import Cells, shown, table
@@ -35,6 +37,7 @@ from gaussians25 import make_grid, within
 from skcvae import VAE, CoupledVAE, _training
 from skcvae.transport import SemiDual
 
+PARTS = ("steps", "disk", "inference", "rows")
 SIZES = (1000, 10_000, 100_000, 1_000_000)
 BLOCK, BLOCKS = 20, 5
 ROWS = (4096, 16384, 65536)
@@ -123,6 +126,22 @@ def capped() -> dict[str, Any]:
     return {f"{name}_{key}": float(v) for name, *vs in lines for key, v in zip(("s", "nats", "bytes"), vs, strict=True)}
 
 
+def inference() -> dict[str, float]:
+    """Seconds for a million rows, and the least that as many pairs can take."""
+    X = surface(10**6, 2)
+    solver = SemiDual(polish_rounds=1, max_draws=4096, tol=1.0)
+    model = CoupledVAE(max_iter=100, random_state=0, formulation=solver).fit(X[:5000])
+    least = kernels.floor(kernels.Case("4096x1000000x16", "float32"))
+    work = {"floor_s": least, "transform_s": lambda: model.transform(X), "score_samples_s": lambda: model.score_samples(X)}
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(3):
+        for name, function in work.items():
+            begin = time.perf_counter()
+            function()
+            taken[name].append(time.perf_counter() - begin)
+    return {name: float(np.median(values)) for name, values in taken.items()}
+
+
 def sampled(data: str, max_rows: int) -> dict[str, Any]:
     """Quality of a fit whose plans are made of at most this many rows."""
     n = N_ROWS + N_HELD_OUT
@@ -143,7 +162,7 @@ def printed(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=["steps", "disk", "rows"], choices=["steps", "disk", "rows"])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
     parser.add_argument("--table", action="store_true", help="print what is there, and stop")
     arguments = parser.parse_args()
@@ -153,10 +172,12 @@ def main() -> None:
         cells.row(lambda name=name: step_seconds(name), part="steps", model=name, threads=torch.get_num_threads())
     if "disk" in parts:
         cells.row(capped, part="disk")
+    if "inference" in parts:
+        cells.row(inference, part="inference", threads=torch.get_num_threads())
     for data in ("25 Gaussians", "surface") if "rows" in parts else ():
         for max_rows in arguments.rows:
             cells.row(lambda data=data, r=max_rows: sampled(data, r), part="rows", data=data, max_rows=max_rows)
-    for part in ("steps", "disk", "rows"):
+    for part in PARTS:
         print(f"\n{printed([row for row in cells.rows if row['part'] == part])}")
 
 
