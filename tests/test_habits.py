@@ -1,0 +1,78 @@
+"""scikit-learn's compositions, with all four estimators."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from conftest import QUICK
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae.transport import SemiDual
+
+MODELS = {
+    "CoupledVAE": CoupledVAE(formulation=SemiDual(polish_rounds=1, max_draws=1024), **QUICK),
+    **{kind.__name__: kind(**QUICK) for kind in (VAE, WAE, InfoVAE)},
+}
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return clone(MODELS[request.param])
+
+
+@pytest.fixture(scope="module")
+def y(X):
+    return (X[:, 0] > 1.5).astype(int)
+
+
+def test_between_a_scaler_and_a_classifier(X, y, model):
+    """And in a search over its parameters; the clusters are told apart."""
+    pipeline = make_pipeline(StandardScaler(), model, LogisticRegression())
+    assert cross_val_score(pipeline, X, y, cv=2).mean() > 0.9
+    name = f"{type(model).__name__.lower()}__n_components"
+    search = GridSearchCV(pipeline, {name: [1, 2]}, cv=2).fit(X, y)
+    assert search.best_score_ > 0.9
+
+
+def test_at_the_end_of_a_pipeline_it_is_a_density(X, model):
+    density = make_pipeline(StandardScaler(), model).fit(X)
+    assert density.score(X) == pytest.approx(density.score_samples(X).mean(), rel=1e-12)
+
+
+def test_in_a_feature_union(X, model):
+    """Its columns beside those of the scaler, under names of their own."""
+    union = FeatureUnion([("scaled", StandardScaler()), ("latent", model)]).set_output(transform="pandas")
+    frame = union.fit_transform(pd.DataFrame(X, columns=list("abcd")))
+    prefix = type(model).__name__.lower()
+    assert list(frame.columns) == [*(f"scaled__{c}" for c in "abcd"), f"latent__{prefix}0", f"latent__{prefix}1"]
+    alone = clone(model).fit(X).transform(X)
+    np.testing.assert_allclose(frame.iloc[:, 4:].to_numpy(), alone)
+
+
+def test_in_a_column_transformer(X, model):
+    columns = ColumnTransformer([("latent", model, ["a", "b"])], remainder="passthrough").set_output(transform="polars")
+    frame = columns.fit_transform(pd.DataFrame(X, columns=list("abcd")))
+    prefix = type(model).__name__.lower()
+    assert frame.columns == [f"latent__{prefix}0", f"latent__{prefix}1", "remainder__c", "remainder__d"]
+
+
+def test_it_is_shown_as_a_diagram(X, model):
+    """Before the fit and after, alone and in a pipeline."""
+    for estimator in (model, make_pipeline(StandardScaler(), model)):
+        assert type(model).__name__ in estimator._repr_html_()
+        assert type(model).__name__ in estimator.fit(X)._repr_html_()
+
+
+def test_rows_to_stop_on_are_routed(X, model):
+    """`set_fit_request(X_val=True)` takes them through a pipeline."""
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(StandardScaler(), model.set_params(max_iter=60).set_fit_request(X_val=True))
+        pipeline.fit(X, X_val=StandardScaler().fit_transform(X))
+    assert pipeline[-1].validation_scores_
