@@ -57,10 +57,10 @@ def test_in_a_feature_union(X, model):
 
 
 def test_in_a_column_transformer(X, model):
-    columns = ColumnTransformer([("latent", model, ["a", "b"])], remainder="passthrough").set_output(transform="polars")
+    columns = ColumnTransformer([("latent", model, ["a", "b"])], remainder="passthrough").set_output(transform="pandas")
     frame = columns.fit_transform(pd.DataFrame(X, columns=list("abcd")))
     prefix = type(model).__name__.lower()
-    assert frame.columns == [f"latent__{prefix}0", f"latent__{prefix}1", "remainder__c", "remainder__d"]
+    assert list(frame.columns) == [f"latent__{prefix}0", f"latent__{prefix}1", "remainder__c", "remainder__d"]
 
 
 def test_it_is_shown_as_a_diagram(X, model):
