@@ -140,7 +140,7 @@ class AutoencoderModel(LatentVariableModel):
         setting, is_warm = self._setting(), self._is_warm
         model = self._model(X, setting.kl_weight, check.make_rng(self.random_state), is_warm)
         model.x_val = model.family.standardised_as(X_val, model.data.like)
-        measure = self._measure(model, setting.divergence_weight)
+        measure = self._measure(model, setting)
         course = self._course(model, (X, X_val), watch)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_warm:
@@ -184,7 +184,7 @@ class AutoencoderModel(LatentVariableModel):
         setting, before = self._part_setting(len(X)), list(self.loss_curve_) if is_begun else []
         model = self._model(X, setting.kl_weight, check.make_rng(self.random_state, stream=len(before)), is_begun)
         last = getattr(self, "_part", None)
-        measure = self._measure(model, setting.divergence_weight) if last is None else last.measure
+        measure = self._measure(model, setting) if last is None else last.measure
         course = Course(model, bool(self.verbose), None, None)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_begun:
@@ -254,13 +254,13 @@ class AutoencoderModel(LatentVariableModel):
             )
         return family
 
-    def _measure(self, model: _amortise.Model, weight: float) -> Measure | None:
+    def _measure(self, model: _amortise.Model, setting: _amortise.Setting) -> Measure | None:
         chosen = check.choose("divergence", self.divergence, DIVERGENCES, Divergence)
-        if weight == 0:
+        if setting.divergence_weight == 0:
             return None
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
         name = f"batch_size with {type(divergence).__name__}"
-        check.check_number(name, self.batch_size, numbers.Integral, divergence.fewest_rows)
+        check.check_number(name, setting.batch_size, numbers.Integral, divergence.fewest_rows)
         like, z = model.data.like, torch.as_tensor(model.prior.sample(1, np.random.default_rng(0)))
         n_coordinates = model.decoder.inputs(z.to(like)).shape[1]
         return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(like)

@@ -32,6 +32,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators: shared parameters, and a fit that can be watched, stopped and resumed."""
 
     likelihood_: Family
+    _likelihood_kind: str
 
     def __init__(
         self,
@@ -155,26 +156,25 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             for name, module in modules.items():
                 module.load_state_dict(getattr(self, name).state_dict())
 
-    def _take_units(self, family: Family) -> None:
-        """Put the last fit's units and scale into a new likelihood; ValueError where they do not match."""
-        last = self._last_family
-        with _told_of_mismatch():
-            if last.n_features != family.n_features:
-                raise RuntimeError(f"X has {family.n_features} features, and had {last.n_features}")
-            family.load_state_dict(last.state_dict())
-        family.offset, family.unit = last.offset, last.unit
-
     def _bound_likelihood(self, X: NDArray, rng: np.random.Generator, is_warm: bool) -> Family:
         """The likelihood in units of the data, from as many random rows as say enough; or the last fit's, if it goes on."""
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
-        asked = some(len(X), MOST_ASKED, rng)
+        kind, asked = chosen if isinstance(chosen, type) else type(chosen), some(len(X), MOST_ASKED, rng)
         sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
-        family: Family = (chosen() if isinstance(chosen, type) else chosen).bind(sample)
-        if is_warm:
-            self._take_units(family)
+        family: Family = self._last_units(kind, X) if is_warm else (chosen() if isinstance(chosen, type) else chosen).bind(sample)
         for block in check.blocks(X):
             family.check_support(block)
+        self._likelihood_kind = kind.__name__
         return family
+
+    def _last_units(self, kind: type, X: NDArray) -> Family:
+        """A copy of the last fit's likelihood; ValueError where another kind or other data are given."""
+        last = self._last_family
+        with _told_of_mismatch():
+            if (kind.__name__, X.shape[1]) != (self._likelihood_kind, last.n_features):
+                had = f"and had {last.n_features} and {self._likelihood_kind}"
+                raise RuntimeError(f"X has {X.shape[1]} features and the likelihood is {kind.__name__}, {had}")
+        return copy.deepcopy(last)
 
     def _architecture(self, n_features: int) -> Network:
         return as_network(self.network, self.hidden_layer_sizes, self.activation).bind(n_features)

@@ -19,7 +19,7 @@ from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorS
 #: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
 DRAWS_PER_BLOCK = 512
 #: Numbers of the rows that a plan is made of, at most.
-MOST_NUMBERS = 2**24
+MOST_NUMBERS = 2**26
 #: Rows by whose likelihood rounds of polishing are compared where each has other rows of its own.
 N_JUDGES = 4096
 

@@ -43,8 +43,8 @@ class Solver(ABC):
     max_draws : int, default=131072
         Largest pool that is tried for `tol`.
     max_rows : int, default=16384
-        Most data that one plan is made of. Of more, training takes a random sample and every round of polishing a fresh one; the
-        last of them is what the coupling is certified on.
+        Most data that one plan is made of, and in a fit no more than 2^26 numbers of them. Of more, training takes a random sample
+        and every round of polishing a fresh one; the last of them is what the coupling is certified on.
     """
 
     tol: float = 1e-3
