@@ -140,3 +140,17 @@ def test_a_trained_scale_is_the_dispersion_of_the_plan_at_every_temperature(scal
         loss = objectives.coupled(family, output, barycentre, torch.ones(3), epsilon)
         assert float(loss.detach()) == pytest.approx(0.0, abs=1e-9)
         torch.testing.assert_close(family.tempered(epsilon).deviation(output).expand(3, 2).detach(), dispersion)
+
+
+def test_robust_regression_is_the_plain_one_near_its_minimum_and_its_root_far_from_it():
+    """Its value at decoders that are off by a small and by a large distance, of unit scale: D/epsilon, and sqrt(2 D/epsilon)."""
+    family = GaussianLikelihood(1.0).bind(np.array([[-1.0], [1.0]]))
+    barycentre = torch.zeros(3, 1, dtype=torch.float64)
+    weight = torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)
+    for distance, expected in ((1e-3, 0.5e-6 / EPSILON), (1e4, 1e4 / math.sqrt(EPSILON))):
+        output = torch.full_like(barycentre, distance)
+        value = float(objectives.robust_coupled(family, output, barycentre, weight, EPSILON))
+        assert value == pytest.approx(expected, rel=1e-3)
+    small = torch.full_like(barycentre, 1e-3)
+    plain = float(objectives.coupled(family, small, barycentre, weight / 3, EPSILON))
+    assert float(objectives.robust_coupled(family, small, barycentre, weight, EPSILON)) == pytest.approx(plain, rel=1e-5)
