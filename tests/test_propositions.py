@@ -154,3 +154,10 @@ def test_robust_regression_is_the_plain_one_near_its_minimum_and_its_root_far_fr
     small = torch.full_like(barycentre, 1e-3)
     plain = float(objectives.coupled(family, small, barycentre, weight / 3, EPSILON))
     assert float(objectives.robust_coupled(family, small, barycentre, weight, EPSILON)) == pytest.approx(plain, rel=1e-5)
+
+
+def test_the_loss_of_a_model_with_an_encoder_is_its_three_terms_with_their_weights():
+    """Equations 2 to 5: 2 + 2 x 1 + 3 x 4, and without the rows' divergence where its weight is 0."""
+    log_likelihood, kl, divergence = torch.tensor([-1.0, -3.0]), torch.tensor([0.5, 1.5]), torch.tensor(4.0)
+    assert float(objectives.autoencoding(log_likelihood, kl, divergence, 2.0, 3.0)) == 16.0
+    assert float(objectives.autoencoding(log_likelihood, kl, divergence, 0.0, 3.0)) == 14.0
