@@ -8,10 +8,11 @@ import torch
 
 from skcvae import VAE, CoupledVAE, _amortise, _data, _fitting
 from skcvae._data import Data
+from skcvae._phases import Problem, _polish
 from skcvae.datasets import make_gaussian_grid
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.metrics import high_density_ratio
-from skcvae.transport import SemiDual
+from skcvae.transport import SemiDual, evaluate
 
 SMALL = {"hidden_layer_sizes": (32,), "max_iter": 60, "random_state": 0}
 
@@ -114,8 +115,6 @@ def grid():
 
 def test_rounds_of_polishing_see_other_rows(monkeypatch):
     """Each of a thousand, and few of them twice in a row."""
-    from skcvae._phases import Problem
-
     taken, take = [], Problem.take
     monkeypatch.setattr(Problem, "take", lambda self, rows: (taken.append(rows), take(self, rows))[1])
     model, _ = grid_fit(1000)
@@ -127,8 +126,6 @@ def test_rounds_of_polishing_see_other_rows(monkeypatch):
 
 def test_a_killed_fit_of_sampled_rows_ends_alike(tmp_path, monkeypatch):
     """Killed in the middle of polishing, where the rows are no longer the first ones."""
-    from skcvae._phases import _polish
-
     expected = grid_fit(1000)[0].loss_curve_, grid_fit(1000)[0].score(make_gaussian_grid(100, random_state=1)[0])
     regress, calls = _polish._regress, []
 
@@ -144,3 +141,24 @@ def test_a_killed_fit_of_sampled_rows_ends_alike(tmp_path, monkeypatch):
     monkeypatch.setattr(_polish, "_regress", regress)
     model = grid_fit(1000, checkpoint=tmp_path / "fit")[0]
     assert (model.loss_curve_, model.score(make_gaussian_grid(100, random_state=1)[0])) == expected
+
+
+def test_the_potential_of_fresh_rows_is_nearly_solved(monkeypatch):
+    """Where that of the rows before was solved, half a Sinkhorn step from it is far nearer to the solution than zero."""
+    errors, on_fresh_rows = [], _polish._on_fresh_rows
+
+    def error(problem, potential):
+        draws = problem.draws(4096)
+        target = problem.target(problem.predicted(draws.z), draws)
+        return evaluate(problem.source, target, potential, problem.setting.epsilon).marginal_error
+
+    def measured(problem, potential):
+        before, found = error(problem, potential), on_fresh_rows(problem, potential)
+        errors.append((before, error(problem, found), error(problem, torch.zeros_like(found))))
+        return found
+
+    monkeypatch.setattr(_polish, "_on_fresh_rows", measured)
+    grid_fit(1000)
+    solved = [(found, zero) for before, found, zero in errors if before < 0.5]
+    assert len(solved) >= 3
+    assert all(found < 0.2 * zero for found, zero in solved), errors
