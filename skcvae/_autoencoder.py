@@ -161,6 +161,7 @@ class AutoencoderModel(LatentVariableModel):
         Parameters
         ----------
         X : array-like of shape (n, d)
+            Two rows or more.
         y : ignored
 
         Returns
@@ -174,7 +175,7 @@ class AutoencoderModel(LatentVariableModel):
         """
         with check.nothing_lost(self):
             is_begun = hasattr(self, "module_")
-            rows = check.check_X(self, X, fitting=not is_begun)
+            rows = check.check_X(self, X, fitting=not is_begun, training=True)
             if not is_begun:
                 check.check_varying(rows)
             self._fit_part(rows, is_begun)

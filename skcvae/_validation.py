@@ -37,10 +37,14 @@ PROPOSALS = ("prior", "encoder")
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False) -> NDArray:
-    """A finite 2-dimensional array of float64 or float32 with the fitted number of features; TypeError or ValueError otherwise."""
+def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False, training: bool = False) -> NDArray:
+    """A finite 2-dimensional array of float64 or float32 with the fitted number of features; TypeError or ValueError otherwise.
+
+    The first fit sets the number of features; training on X, as all fits do, needs two rows.
+    """
     with _reading("X", X):
-        return validate_data(estimator, X, reset=fitting, dtype=DTYPES, order="C", ensure_min_samples=2 if fitting else 1)
+        least = 2 if fitting or training else 1
+        return validate_data(estimator, X, reset=fitting, dtype=DTYPES, order="C", ensure_min_samples=least)
 
 
 def check_rows(name: str, value: ArrayLike, dtype: Any = DTYPES) -> NDArray:

@@ -150,10 +150,18 @@ def test_a_part_that_fails_changes_nothing(X):
     with pytest.raises(FloatingPointError, match="diverged"):
         model.set_params(learning_rate_init=1e30).partial_fit(np.repeat(X, 20, 0))
     assert model.score(X) == before
-    with pytest.raises(ValueError, match="batch_size with MMD must be an integer of at least 2, got 1"):
-        WAE(**QUICK).fit(X).partial_fit(X[:1])
     with pytest.raises(ValueError, match="zero variance"):
         VAE(**QUICK).partial_fit(np.ones((10, 2)))
+
+
+@pytest.mark.parametrize("name", AMORTISED)
+@pytest.mark.parametrize("network", ["mlp", MLP((8,), batch_norm=True)], ids=["mlp", "batch normalisation"])
+def test_a_part_has_two_rows(X, name, network):
+    """Neither a divergence between samples nor batch normalisation can do with one."""
+    model = copy_of(AMORTISED[name], network=network).partial_fit(X)
+    with pytest.raises(ValueError, match="1 sample.*a minimum of 2 is required"):
+        model.partial_fit(X[:1])
+    assert model.partial_fit(X[:2]).n_iter_ == 2
 
 
 def test_a_coupled_model_has_no_parts():

@@ -103,6 +103,13 @@ def test_validation_rows_choose_the_round_of_polishing(few):
     assert chosen.score(X_val) == pytest.approx(max(chosen.validation_scores_), abs=0.1)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_validation_scores_weigh_atoms(X):
+    """Over atoms of unequal weight nothing is drawn: the score of the best round is the model's own."""
+    model = CoupledVAE(3, prior=(np.eye(3), [0.7, 0.2, 0.1]), max_iter=50, random_state=0).fit(X[::2], X_val=X[1::2])
+    assert model.score(X[1::2]) == pytest.approx(max(model.validation_scores_), rel=1e-5)
+
+
 @pytest.mark.parametrize("model", [CoupledVAE, *AUTOENCODERS])
 def test_validation_rows_are_checked(model, X):
     with pytest.raises(ValueError, match="3 features"):

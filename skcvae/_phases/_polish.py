@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from skcvae import _kernels, _training, objectives
-from skcvae._phases._problem import Layout, Problem
+from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._training import Course
 from skcvae.transport import Target, evaluate, log_mass, prior_side, with_products
 
@@ -205,19 +205,19 @@ def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) 
     side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)
     weight = len(draws.z) * (side.log_density + draws.log_weights).exp()
     divergence = problem.family.divergence(output, side.barycentre) / setting.epsilon
-    value = _held_out(problem, output)
+    value = _held_out(problem, output, draws)
     if value is None:
         value = float(state.dual_value) / setting.epsilon if state.marginal_error <= UNSOLVED else math.inf
     return FrozenPlan(draws.z, side.barycentre, weight, state.potential, divergence, value)
 
 
-def _held_out(problem: Problem, output: Tensor) -> float | None:
+def _held_out(problem: Problem, output: Tensor, draws: Draws) -> float | None:
     """Minus the mean log-likelihood of the rows that judge, by the draws of a plan, in nats over epsilon."""
     if problem.judges is None:
         return None
     family = problem.family.tempered(problem.setting.epsilon).to(output)
     key, normaliser = family.natural(output)
-    log_sum = _kernels.log_sum_scores(family.statistics(problem.judges), key, -normaliser) - math.log(len(output))
+    log_sum = _kernels.log_sum_scores(family.statistics(problem.judges), key, draws.log_weights - normaliser)
     return -float((log_sum - family.carrier(problem.judges)).mean()) / problem.setting.epsilon
 
 
