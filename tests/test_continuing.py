@@ -159,7 +159,7 @@ def test_a_part_that_fails_changes_nothing(X):
 def test_a_part_has_two_rows(X, name, network):
     """Neither a divergence between samples nor batch normalisation can do with one."""
     model = copy_of(AMORTISED[name], network=network).partial_fit(X)
-    with pytest.raises(ValueError, match="1 sample.*a minimum of 2 is required"):
+    with pytest.raises(ValueError, match=r"1 sample.*a minimum of 2 is required"):
         model.partial_fit(X[:1])
     assert model.partial_fit(X[:2]).n_iter_ == 2
 
