@@ -99,12 +99,12 @@ def chosen(cells: Cells, name: str, k: int, X: np.ndarray) -> tuple[float, float
 
     def score(value: float, rate: float) -> float:
         def compute() -> dict[str, Any]:
-            begin = time.perf_counter()
+            begin = time.process_time()
             try:
                 nats = fitted(name, k, value, rate, 0, first, 2000).score(last)
             except FloatingPointError:  # the fit diverged
                 nats = -math.inf
-            return {"nats": nats, "s": time.perf_counter() - begin}
+            return {"nats": nats, "s": time.process_time() - begin}
 
         return float(cells.row(compute, kind="choice", model=name, k=k, value=value, rate=rate)["nats"])
 
@@ -165,16 +165,26 @@ def run(cells: Cells, name: str, k: int, seed: int, first: np.ndarray, held_out:
 
 
 def printed(cells: Cells, k: int) -> str:
-    """The table of one k."""
-    floors = [row for row in cells.rows if row["kind"] == "floor"]
+    """The table of one k, a line for each model, value and learning rate."""
     styles = {column: style for column, (_, style) in COLUMNS.items()}
-    lines = [["real", "-", "-", *(f"{row[c]:{style}}" if c in row else "-" for c, style in styles.items()), "-"] for row in floors]
+    floors = [row for row in cells.rows if row["kind"] == "floor"]
+    lines = [
+        ["real", "-", "-", "-", *(f"{row[c]:{style}}" if c in row else "-" for c, style in styles.items()), "-"] for row in floors
+    ]
+    tests = [row for row in cells.rows if row["kind"] == "test" and row["k"] == k]
     for name in [*MODELS, MIXTURE]:
-        rows = [row for row in cells.rows if row["kind"] == "test" and (row["model"], row["k"]) == (name, k)]
-        if rows:
-            cell = [spread([factor * row[column] for row in rows], style) for column, (factor, style) in COLUMNS.items()]
-            lines.append([name, f"{rows[0]['value']:g}", f"{rows[0]['rate']:g}", *cell, spread([row["s"] for row in rows], ".0f")])
-    return table(["model", "value", "rate", *COLUMNS, "s"], lines)
+        settings = sorted({(row["value"], row["rate"]) for row in tests if row["model"] == name})
+        lines += [
+            line(name, *setting, [row for row in tests if (row["model"], row["value"], row["rate"]) == (name, *setting)])
+            for setting in settings
+        ]
+    return table(["model", "value", "rate", "seeds", *COLUMNS, "s"], lines)
+
+
+def line(name: str, value: float, rate: float, rows: list[dict[str, Any]]) -> list[str]:
+    """One line of the table."""
+    cells = [spread([factor * row[column] for row in rows], style) for column, (factor, style) in COLUMNS.items()]
+    return [name, f"{value:g}", f"{rate:g}", str(len(rows)), *cells, spread([row["s"] for row in rows], ".0f")]
 
 
 def main() -> None:

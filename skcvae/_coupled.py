@@ -101,7 +101,7 @@ class CoupledVAE(LatentVariableModel):
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
     batch_size : int, default=256
         Draws from the prior in each step; the data are always all used.
-    learning_rate_init : float, default=3e-3
+    learning_rate_init : float, default=2e-3
         Learning rate of Adam, at most; it rises and falls over the training and over every round of polishing.
     max_iter : int, default=2000
         Decoder steps of the training. Each round of polishing uses as many again, and they are not counted.
@@ -182,7 +182,7 @@ class CoupledVAE(LatentVariableModel):
         proposal: str = "prior",
         pool_size: int = 4096,
         batch_size: int = 256,
-        learning_rate_init: float = 3e-3,
+        learning_rate_init: float = 2e-3,
         max_iter: int = 2000,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,

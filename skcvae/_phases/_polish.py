@@ -37,7 +37,7 @@ class Stage:
 
 
 #: Small batches find the layout; large ones at a lower rate, on more draws, sharpen the borders between cells.
-STAGES = Stage(2 / 3, 65536, 1, 1.0), Stage(1.0, 262144, 4, 0.1)
+STAGES = Stage(2 / 3, 65536, 1, 1.0), Stage(1.0, 262144, 4, 0.15)
 
 
 @dataclass(frozen=True)
