@@ -8,7 +8,7 @@ Protocol:
   make at most 8000 steps, 2000 where something is chosen.
 - The model's one hyperparameter (epsilon, beta, penalty, lambda) is chosen once for each model and k, at seed 0, from `GRID`: the
   highest `score` of the last 512 of the fitted images, of a fit on the first 2048. Then, in the same way, the learning rate from
-  `RATES`, of which the first is what the grid is tried with.
+  `RATES_OF_OTHERS`, of which the first is what the grid is tried with; CoupledVAE's is that of `RATES`.
 - Then three fits (seeds 0, 1, 2) on all 2560, and of each: `score` of 1000 held-out images in nats; 2440 binary samples
   (`noise="matched"`) against the 2440 held-out ones: accuracy of a classifier between 1000 of each (0.5 is perfect), precision and
   recall, density and coverage (pixels, 5 neighbours), and the share of samples whose nearest image is a fitted one (expected

@@ -66,7 +66,7 @@ def measured(seed: int) -> dict[str, float]:
 
 def begun(version: Path, seed: int) -> subprocess.Popen[str]:
     """A process that measures the version in a folder, with this folder's scripts."""
-    environment = {**os.environ, "PYTHONPATH": f"{version.resolve()}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(version.resolve()), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "--one", str(seed)]
     return subprocess.Popen(command, env=environment, cwd=HERE, stdout=subprocess.PIPE, text=True)
 

@@ -100,9 +100,9 @@ def grid_fit(max_rows, **params):
 
 
 def test_plans_of_fresh_rows_learn_what_plans_of_all_rows_do():
-    """Score and samples of the 25 Gaussians from plans of a third of the rows are not much worse than from plans of all."""
-    (some, X_test), (whole, _) = grid_fit(1000), grid_fit(3000)
-    assert some.score(X_test) > whole.score(X_test) - 0.15
+    """Score and samples of the 25 Gaussians from plans of a third of the rows, near those from plans of all."""
+    (some, X_test), (whole, _) = (grid_fit(max_rows, learning_rate_init=1e-3) for max_rows in (1000, 3000))
+    assert some.score(X_test) == pytest.approx(whole.score(X_test), abs=0.15)
     ratios = [high_density_ratio(m.sample(3000, random_state=1), *grid()) for m in (some, whole)]
     assert ratios[0] > ratios[1] - 0.05
     assert some.validation_scores_ is None
