@@ -6,9 +6,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from conftest import QUICK
 from scipy import stats
 
-from skcvae import CoupledVAE
+from skcvae import CoupledVAE, _training
+from skcvae._phases._propose import LEARNING_RATE
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, in_precision, pareto_k, posterior
 from skcvae.posteriors._pool import relative_error
@@ -183,3 +185,13 @@ def test_encoder_s_model_pickles_and_leaves_global_generators(linear):
 def test_unknown_proposal():
     with pytest.raises(ValueError, match="proposal must be one of 'prior', 'encoder'"):
         CoupledVAE(proposal="flow").fit(rng().normal(size=(20, 3)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_proposal_learns_at_a_rate_of_its_own(X, monkeypatch):
+    """The decoder's, ten times as high here, is no factor of it: an encoder learnt badly at three times a high one."""
+    rates, set_rate = [], _training.set_learning_rate
+    monkeypatch.setattr(_training, "set_learning_rate", lambda optimiser, rate: (rates.append(rate), set_rate(optimiser, rate)))
+    for rate in (2e-3, 2e-2):
+        CoupledVAE(**QUICK, proposal="encoder", learning_rate_init=rate).fit(X)
+        assert 0.9 * LEARNING_RATE < max(rates[-QUICK["max_iter"] :]) <= LEARNING_RATE
