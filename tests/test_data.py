@@ -1,5 +1,6 @@
 """Data that are too many to hold, or to make one plan of, against the same data held."""
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -12,7 +13,7 @@ from skcvae._phases import Problem, _polish
 from skcvae.datasets import make_gaussian_grid
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.metrics import high_density_ratio
-from skcvae.transport import SemiDual, evaluate
+from skcvae.transport import SemiDual, Source, Target, evaluate
 
 SMALL = {"hidden_layer_sizes": (32,), "max_iter": 60, "random_state": 0}
 
@@ -111,6 +112,54 @@ def test_plans_of_fresh_rows_learn_what_plans_of_all_rows_do():
 def grid():
     means = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)], float)
     return means, 0.05
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", GaussianLikelihood(scale="network")])
+def test_features_that_do_not_vary_change_no_plan(likelihood, monkeypatch):
+    """Products leave them out; potentials, masses and the barycentres of all statistics are those of the whole cost."""
+    taken, take = [], Problem.take
+    monkeypatch.setattr(Problem, "take", lambda self, rows: (taken.append(self), take(self, rows)))
+    X = np.random.default_rng(0).uniform(size=(300, 40)) < 0.3
+    X = np.column_stack([np.zeros(300), X[:, :20], np.ones(300), X[:, 20:], np.full(300, 0.3)]).astype(np.float32)
+    CoupledVAE(likelihood=likelihood, hidden_layer_sizes=(8,), max_iter=5, pool_size=64, random_state=0).fit(X)
+    problem = taken[-1]
+    draws = problem.draws(50)
+    output = problem.predicted(draws.z)
+    potential = torch.linspace(-3, 3, 300)
+    few = evaluate(problem.source, problem.target(output, draws), potential, 2.0)
+    statistics, (natural, normaliser) = problem.family.statistics(problem.x), problem.family.natural(output)
+    whole = Source(statistics, problem.family.carrier(problem.x)), Target(natural, normaliser, draws.log_weights)
+    full = evaluate(*whole, potential, 2.0)
+    assert problem.source.statistics.shape[1] == len(problem.varying.places) == statistics.shape[1] * 40 // 43
+    for name in ("prior_potential", "log_mass", "dual_value"):
+        torch.testing.assert_close(getattr(few, name), getattr(full, name), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(problem.varying.filled(few.barycentre), full.barycentre, rtol=1e-4, atol=1e-4)
+
+
+def test_other_rows_may_vary_in_other_features(monkeypatch):
+    """Each of 40 features differs in one row only: a round's rows leave others out; their potential is the formula's."""
+    pairs, on_fresh_rows = [], _polish._on_fresh_rows
+
+    def measured(problem, potential):
+        draws, epsilon = problem.draws(512), problem.setting.epsilon
+        output, before = problem.predicted(draws.z), problem.varying.places
+        g = -epsilon * ((potential[:, None] - problem.family.cost(problem.x, output)) / epsilon).logsumexp(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(problem, "draws", lambda n: draws)
+            found = on_fresh_rows(problem, potential)
+        weights = draws.log_weights + (g + epsilon * math.log(200) - problem.family.cost(problem.x, output)) / epsilon
+        pairs.append((found, -epsilon * weights.logsumexp(1)))
+        assert not torch.equal(before, problem.varying.places)
+        return found
+
+    monkeypatch.setattr(_polish, "_on_fresh_rows", measured)
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=(400, 2)), 3 * np.eye(400)[:, :40]])
+    solver = SemiDual(max_rows=200, polish_rounds=2)
+    CoupledVAE(likelihood=GaussianLikelihood(0.5), formulation=solver, max_iter=50, random_state=0).fit(X)
+    assert pairs
+    for found, expected in pairs:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_rounds_of_polishing_see_other_rows(monkeypatch):

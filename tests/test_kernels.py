@@ -78,13 +78,16 @@ def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softnes
     bias[:4] -= torch.tensor([20.0, 40.0, 200.0, 5000.0])
     offset = torch.linspace(-900, 900, 30, dtype=torch.float64)
     values = key.T.contiguous()
-    log_sum, log_total, known, average = _kernels.both_passes(_kernels.swept(query, key, bias), offset, softness, values)
+    log_sum, log_total, known, average, shares = _kernels.both_passes(_kernels.swept(query, key, bias), offset, softness, values)
     scores = query @ key.T + bias
     expected = scores.logsumexp(1)
     log_weights = offset + softness * expected
     total = (scores + (log_weights - expected)[:, None]).logsumexp(0)
     torch.testing.assert_close(log_sum, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(average, (scores - expected[:, None]).exp() @ key, rtol=1e-12, atol=1e-12)
+    if shares is not None:
+        torch.testing.assert_close(shares, (scores - expected[:, None]).exp(), rtol=1e-12, atol=1e-30)
+    assert (shares is None) == (pairs < scores.numel())
     torch.testing.assert_close(log_total[known], total[known], rtol=0, atol=2e-7)
     assert known[total > log_weights.logsumexp(0) - 63].all()
     assert not known[total < log_weights.logsumexp(0) - 65].any()

@@ -160,10 +160,11 @@ def _next_plan(problem: Problem, plan: FrozenPlan, stage: Stage, description: st
 def _on_fresh_rows(problem: Problem, potential: Tensor) -> Tensor:
     r"""Exchange the rows; their potential, :math:`f(x) = -\epsilon \log \sum_j b_j e^{(g_j - C(x, z_j))/\epsilon}`, (n,)."""
     epsilon, draws = problem.setting.epsilon, problem.draws(POLISH_SOLVE_DRAWS)
-    target = problem.target(problem.predicted(draws.z), draws)
-    prior_potential = prior_side(problem.source, target, potential, epsilon).prior_potential
+    output = problem.predicted(draws.z)
+    prior_potential = prior_side(problem.source, problem.target(output, draws), potential, epsilon).prior_potential
     problem.take(problem.fresh_rows())
-    return -epsilon * log_mass(problem.source, target, torch.zeros_like(problem.source.carrier), prior_potential, epsilon)
+    target, nothing = problem.target(output, draws), torch.zeros_like(problem.source.carrier)
+    return -epsilon * log_mass(problem.source, target, nothing, prior_potential, epsilon)
 
 
 def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
@@ -196,7 +197,7 @@ def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Tensor:
 @torch.no_grad()
 def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) -> FrozenPlan:
     """The plan of the present decoder, cooled from a hot temperature, on many draws."""
-    setting, width = problem.setting, problem.source.statistics.shape[1]
+    setting, width = problem.setting, len(problem.varying.constants)
     draws = problem.draws(min(stage.draws, stage.batch * setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
     output = problem.predicted(draws.z)
     some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
@@ -204,11 +205,12 @@ def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) 
     state = solver.anneal(problem.source, some, _halvings(hot, setting.epsilon), _better_start(problem, some, potential, hot))
     side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)
     weight = len(draws.z) * (side.log_density + draws.log_weights).exp()
-    divergence = problem.family.divergence(output, side.barycentre) / setting.epsilon
+    barycentre = problem.varying.filled(side.barycentre)
+    divergence = problem.family.divergence(output, barycentre) / setting.epsilon
     value = _held_out(problem, output, draws)
     if value is None:
         value = float(state.dual_value) / setting.epsilon if state.marginal_error <= UNSOLVED else math.inf
-    return FrozenPlan(draws.z, side.barycentre, weight, state.potential, divergence, value)
+    return FrozenPlan(draws.z, barycentre, weight, state.potential, divergence, value)
 
 
 def _held_out(problem: Problem, output: Tensor, draws: Draws) -> float | None:

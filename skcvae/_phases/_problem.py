@@ -57,6 +57,43 @@ class Draws:
         return self if len(z) == len(self.z) else Draws(z, torch.full_like(self.log_weights[:n_draws], -math.log(n_draws)))
 
 
+@dataclass(frozen=True)
+class Varying:
+    """Which statistics vary over the data: no plan depends on the others, which no product needs to run over.
+
+    Attributes
+    ----------
+    places : Tensor of shape (p',) or None where all vary
+    constants : Tensor of shape (p,), the statistics that do not vary, and 0 in the places of those that do
+    """
+
+    places: Tensor | None
+    constants: Tensor
+
+    @classmethod
+    def of(cls, statistics: Tensor) -> Varying:
+        """Those of statistics (n, p)."""
+        varies = (statistics != statistics[0]).any(0)
+        places = None if varies.all() or not varies.any() else varies.nonzero()[:, 0]
+        return cls(places, torch.where(varies, 0, statistics[0]))
+
+    def taken(self, statistics: Tensor) -> Tensor:
+        """Only those that vary, (n, p) to (n, p')."""
+        return statistics if self.places is None else statistics[:, self.places]
+
+    def split(self, natural: Tensor, normaliser: Tensor) -> tuple[Tensor, Tensor]:
+        """Natural parameters (m, p') and log-normaliser (m,) of the same cost without the constants."""
+        if self.places is None:
+            return natural, normaliser
+        return natural[:, self.places], torch.addmv(normaliser, natural, self.constants, alpha=-1)
+
+    def filled(self, barycentre: Tensor) -> Tensor:
+        """Barycentres of all statistics from those of the ones that vary, (m, p') to (m, p)."""
+        if self.places is None:
+            return barycentre
+        return self.constants.repeat(len(barycentre), 1).index_copy_(1, self.places, barycentre)
+
+
 @dataclass
 class History:
     """Curves over the training steps: the dual in nats, and chi-square of the data marginal on the step's draws."""
@@ -78,7 +115,8 @@ class Problem:
     ----------
     rows : Tensor of shape (n,) or None, places of the data that plans are made of, or all of them
     x : Tensor of shape (n, d), these rows
-    source : Source, their side of the cost
+    varying : Varying, the statistics in which they differ
+    source : Source, their side of the cost, of these statistics only
     judges : Tensor of shape (n_judges, d) or None, rows whose likelihood tells one round of polishing from another
     has_modes : bool, whether the decoder acts otherwise in training
     """
@@ -94,6 +132,7 @@ class Problem:
     history: History = field(default_factory=History)
     rows: Tensor | None = field(init=False)
     x: Tensor = field(init=False)
+    varying: Varying = field(init=False)
     source: Source = field(init=False)
     judges: Tensor | None = field(init=False)
     has_modes: bool = field(init=False)
@@ -117,7 +156,9 @@ class Problem:
     def take(self, rows: Tensor | None) -> None:
         """Make plans of these rows."""
         self.rows, self.x = rows, self.data.rows(rows)
-        self.source = Source(self.family.statistics(self.x), self.family.carrier(self.x), self.x)
+        statistics = self.family.statistics(self.x)
+        self.varying = Varying.of(statistics)
+        self.source = Source(self.varying.taken(statistics), self.family.carrier(self.x), self.x)
 
     @property
     def has_atoms(self) -> bool:
@@ -156,9 +197,9 @@ class Problem:
         return output, output if predicted is None else predicted
 
     def target(self, output: Tensor, draws: Draws) -> Target:
-        """The prior's side of the cost at decoder outputs of draws."""
-        eta, normaliser = self.family.natural(output.detach())
-        return Target(eta.detach(), normaliser.detach(), draws.log_weights, self.decoder.inputs(draws.z), self.setting.softness)
+        """The prior's side of the cost at decoder outputs of draws; its barycentres are of the statistics that vary."""
+        eta, normaliser = self.varying.split(*(part.detach() for part in self.family.natural(output.detach())))
+        return Target(eta, normaliser, draws.log_weights, self.decoder.inputs(draws.z), self.setting.softness)
 
     def exact(self, tol: float, max_iter: int) -> VectorSolver:
         """The solver of a frozen problem: all data, a vector potential."""

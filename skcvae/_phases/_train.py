@@ -39,7 +39,7 @@ def present(problem: Problem) -> Layout:
 def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     """Variance of the cost's scores along the last encoded axis, in nats: above it as temperature the axis would collapse."""
     eta = problem.family.natural(torch.cat([bias[None], bias + weight.T]))[0].detach()
-    scores = problem.source.statistics @ (eta[1:] - eta[0]).T  # (n, k)
+    scores = problem.family.statistics(problem.x) @ (eta[1:] - eta[0]).T  # (n, k)
     spread = scores.std(0)
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.setting.epsilon
 
@@ -86,7 +86,8 @@ class _Steps:
         if not solution.state.marginal_error <= LOST:
             return False
         columns = self._columns(target, solution)
-        loss = objectives.coupled(problem.family, output, columns.barycentre, columns.mass, self.epsilon)
+        barycentre = problem.varying.filled(columns.barycentre)
+        loss = objectives.coupled(problem.family, output, barycentre, columns.mass, self.epsilon)
         residual = _training.descend(self.optimiser, loss)
         if solution.converged and residual <= LARGEST_RESIDUAL:
             self.epsilon = max(setting.epsilon, self.epsilon * self.cooling)

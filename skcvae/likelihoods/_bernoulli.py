@@ -43,7 +43,7 @@ class Bernoulli(Family):
 
     def entropy_term(self, barycentre: Tensor) -> Tensor:
         p = barycentre.clamp(0, 1)
-        return (torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum(1)
+        return (_x_log_x(p) + _x_log_x(1 - p)).sum(1)
 
     def tempered(self, epsilon: float) -> Bernoulli:
         return self
@@ -59,6 +59,11 @@ class Bernoulli(Family):
         mean = x.mean(0).clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
         scale = (mean * (1 - mean)).sqrt()
         return shrunk_axes(x / scale, n_components, epsilon) / scale[:, None], mean.logit()
+
+
+def _x_log_x(x: Tensor) -> Tensor:
+    """x log x, 0 at 0; `torch.xlogy` takes twice as long on a CPU."""
+    return x * x.clamp(min=torch.finfo(x.dtype).tiny).log()
 
 
 @dataclass(frozen=True)

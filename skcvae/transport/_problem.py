@@ -226,11 +226,11 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
     blocks = _scores(source, target, bias, epsilon)
-    log_sum, log_total, known, found = _kernels.both_passes(blocks, offset, target.softness, values)
-    average = functools.partial(_barycentres, source, target, bias, epsilon, found)
-    side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
-    masses = log_total + math.log(len(potential))
-    starved = (~known).nonzero()[:, 0]
+    passes = _kernels.both_passes(blocks, offset, target.softness, values)
+    average = functools.partial(_barycentres, source, target, bias, epsilon, passes.average, passes.shares if averaged else None)
+    side = _side(target, potential, shift - epsilon * passes.log_sum, average, epsilon)
+    masses = passes.log_total + math.log(len(potential))
+    starved = (~passes.known).nonzero()[:, 0]
     if len(starved):
         products = None if target.products is None else target.products[:, starved]
         rest = source.rows(starved), dataclasses.replace(target, products=products), potential[starved]
@@ -250,9 +250,14 @@ def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> Ite
     return _kernels.swept_products(target.products, bias, epsilon)
 
 
-def _barycentres(source: Source, target: Target, bias: Tensor, epsilon: float, found: Tensor | None = None) -> Tensor:
+def _barycentres(
+    source: Source, target: Target, bias: Tensor, epsilon: float, found: Tensor | None = None, shares: Tensor | None = None
+) -> Tensor:
+    """The averages, unless they are found; by the shares of every column, where they are held."""
     if found is not None:
         return found
+    if shares is not None:
+        return shares @ source.statistics
     if target.products is None:
         return _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)[1]
     return _kernels.row_averages(target.products, bias, source.statistics, epsilon)
