@@ -262,14 +262,18 @@ class _Batches:
 
 @torch.no_grad()
 def residual(model: Model) -> Tensor:
-    """Root mean square (d,) of what the decoder leaves of each feature at one draw of every row's posterior."""
+    """Root mean square (d,) of what the decoder leaves of each feature at one draw of every row's posterior.
+
+    The rows are those of validation where there are some: what is left of fitted ones may be next to nothing.
+    """
     generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
     total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.like.device)
-    for x in model.data.blocks():
+    n_rows = len(model.data) if model.x_val is None else len(model.x_val)
+    for x in model.data.blocks() if model.x_val is None else model.x_val.split(ROWS_AT_ONCE):
         noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=generator).to(x)
         mean = model.family.mean(model.decoder(model.latent(x, noise)))
         total += (x - mean).double().square().sum(0)
-    return (total / len(model.data)).sqrt()
+    return (total / n_rows).sqrt()
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ class WAE(AutoencoderModel):
     With ``divergence="sinkhorn"`` it is the Sinkhorn autoencoder, with "adversarial" and a Gaussian encoder the adversarial one.
     The loss says nothing of the noise that is left, so a fixed Gaussian scale is put to the root mean square residual after
     training; `sample` draws with it and `score_samples` is the density of that. "matched" and "model" noise are the same.
+    On few rows give some as ``X_val``: the residual is then theirs, as that of fitted rows goes to zero.
 
     Parameters
     ----------

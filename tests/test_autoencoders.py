@@ -112,6 +112,15 @@ def test_wae_s_noise_is_the_residual(linear_data):
     np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
 
 
+def test_wae_s_noise_is_the_residual_of_validation_rows_where_there_are_some():
+    """Forty rows of pure noise in five features: fitted, little is left of them; of others nearly all."""
+    X, X_val = np.random.default_rng(0).normal(size=(2, 40, 5))
+    alone, model = (WAE(penalty=0.0, max_iter=500, pool_size=512, random_state=0).fit(X, X_val=rows) for rows in (None, X_val))
+    left = X_val - model.reconstruct(X_val)
+    assert float(model.likelihood_.scale[0]) * model.likelihood_.unit == pytest.approx(np.sqrt(np.square(left).mean()), rel=1e-3)
+    assert model.score(X_val) > alone.score(X_val) + 1
+
+
 @pytest.mark.parametrize("model", [VAE(likelihood=GaussianLikelihood(1e-3)), WAE(likelihood=GaussianLikelihood(1e-3))], ids=repr)
 def test_precision_of_the_input_does_not_ruin_the_score(model):
     """Where the noise is small the scores are too large for float32, whatever the input is."""
