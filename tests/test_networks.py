@@ -218,6 +218,13 @@ def test_given_modules_are_never_trained_in_place(X):
     assert not torch.equal(weights(fits[0].module_.network.hidden), before)
 
 
+def test_a_compiled_module_is_the_module(X):
+    """But for its modes, of which nothing is known; the backend that compiles nothing needs no compiler here."""
+    compiled = Given(decoder=lambda *widths: torch.compile(nn.Linear(*widths), backend="eager"))
+    plain, fast = (CoupledVAE(network=network, **SHORT).fit(X) for network in (Given(decoder=nn.Linear), compiled))
+    np.testing.assert_allclose(fast.transform(X), plain.transform(X), rtol=0, atol=5e-3)
+
+
 def test_batch_norm_predicts_by_running_statistics(X):
     model = CoupledVAE(network=MLP((16,), batch_norm=True), **{**QUICK, "max_iter": 60}).fit(X)
     norm = model.module_.network.hidden[1]
