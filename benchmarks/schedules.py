@@ -20,7 +20,7 @@ from sklearn.base import clone
 from skcvae import VAE, WAE
 
 MODELS = {"VAE": VAE(random_state=0), "WAE": WAE(random_state=0)}
-SCHEDULES = [(1e-3, 2000), (3e-3, 2000), (1e-2, 2000), (1e-3, 8000), (3e-3, 8000)]
+SCHEDULES = [(1e-3, 2000), (3e-3, 2000), (1e-2, 2000), (1e-3, 8000)]
 
 
 def row(name: str, data: str, rate: float, n_steps: int) -> dict[str, Any]:

@@ -45,7 +45,7 @@ SHARED = {
         Rows in each step.
     learning_rate_init : float, default=1e-3
         Learning rate of Adam.
-    max_iter : int, default=2000
+    max_iter : int, default=8000
         Steps of the training.
     tol : float, default=1e-2
         Training stops when the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps.

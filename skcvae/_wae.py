@@ -72,7 +72,7 @@ class WAE(AutoencoderModel):
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
-        max_iter: int = 2000,
+        max_iter: int = 8000,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
         device: str | torch.device = "auto",
