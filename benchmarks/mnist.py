@@ -113,6 +113,14 @@ def chosen(cells: Cells, name: str, k: int, X: np.ndarray) -> tuple[float, float
     return value, max(rates, key=lambda rate: score(value, rate))
 
 
+def setting(cells: Cells, name: str, k: int) -> tuple[float, float]:
+    """The value and learning rate that were chosen, by what is there."""
+    name = "VAE" if name == MIXTURE else name
+    tried = [row for row in cells.rows if (row["kind"], row.get("model"), row.get("k")) == ("choice", name, k)]
+    best = max(tried, key=lambda row: float(row["nats"]))
+    return best["value"], best["rate"]
+
+
 def told_apart(samples: np.ndarray, held_out: np.ndarray) -> float:
     """Accuracy of a classifier between samples and held-out images."""
     return metrics.classifier_two_sample(held_out[:N_TOLD], samples[:N_TOLD], random_state=0)
@@ -165,19 +173,16 @@ def run(cells: Cells, name: str, k: int, seed: int, first: np.ndarray, held_out:
 
 
 def printed(cells: Cells, k: int) -> str:
-    """The table of one k, a line for each model, value and learning rate."""
+    """The table of one k: each model with the value and the learning rate that were chosen."""
     styles = {column: style for column, (_, style) in COLUMNS.items()}
     floors = [row for row in cells.rows if row["kind"] == "floor"]
     lines = [
         ["real", "-", "-", "-", *(f"{row[c]:{style}}" if c in row else "-" for c, style in styles.items()), "-"] for row in floors
     ]
     tests = [row for row in cells.rows if row["kind"] == "test" and row["k"] == k]
-    for name in [*MODELS, MIXTURE]:
-        settings = sorted({(row["value"], row["rate"]) for row in tests if row["model"] == name})
-        lines += [
-            line(name, *setting, [row for row in tests if (row["model"], row["value"], row["rate"]) == (name, *setting)])
-            for setting in settings
-        ]
+    for name in sorted({row["model"] for row in tests}, key=[*MODELS, MIXTURE].index):
+        value, rate = setting(cells, name, k)
+        lines.append(line(name, value, rate, [r for r in tests if (r["model"], r["value"], r["rate"]) == (name, value, rate)]))
     return table(["model", "value", "rate", "seeds", *COLUMNS, "s"], lines)
 
 
