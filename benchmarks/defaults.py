@@ -75,7 +75,8 @@ def mean_score(model: Any, X: np.ndarray) -> float:
 def best_setting(model: BaseEstimator, grid: list[dict[str, Any]], X: np.ndarray) -> dict[str, Any]:
     """The setting with the highest score of the last quarter."""
     first, last = X[: 3 * len(X) // 4], X[3 * len(X) // 4 :]
-    allowed = [s for s in grid if s.get("n_components", 1) <= min(first.shape) - isinstance(model, PCA)]
+    most = len(first) if isinstance(model, GaussianMixture) else min(first.shape) - isinstance(model, PCA)
+    allowed = [s for s in grid if s.get("n_components", 1) <= most]
     if len(allowed) == 1:
         return allowed[0]
     scores = [mean_score(clone(model).set_params(**setting).fit(first), last) for setting in allowed]
