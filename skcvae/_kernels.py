@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -129,26 +128,9 @@ def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     return torch.cat([torch.logsumexp(scores, 1) for scores in score_blocks(query, key, bias)])
 
 
-class Passes(NamedTuple):
-    """Result of `both_passes`.
-
-    Attributes
-    ----------
-    log_sum : Tensor of shape (m,), l
-    log_total : Tensor of shape (n,), r
-    known : Tensor of shape (n,), whether r is right; elsewhere it has underflown
-    average : Tensor of shape (m, p) or None
-    shares : Tensor of shape (m, n) or None, the softmax of each row where all rows are in one block
-    """
-
-    log_sum: Tensor
-    log_total: Tensor
-    known: Tensor
-    average: Tensor | None
-    shares: Tensor | None
-
-
-def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float, values: Tensor | None = None) -> Passes:
+def both_passes(
+    blocks: Iterable[Tensor], offset: Tensor, softness: float, values: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     r"""Log-sum-exp of each row of scores, and of all rows' softmaxes over each column: both from one exponential a pair.
 
     .. math:: l_j = \log \sum_i e^{s_{ji}}, \qquad r_i = \log \sum_j e^{a_j + \rho l_j} e^{s_{ji} - l_j}
@@ -159,6 +141,14 @@ def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float, value
     offset : Tensor of shape (m,), a
     softness : float, rho
     values : Tensor of shape (p, n) or None, what is averaged under each row's softmax as well
+
+    Returns
+    -------
+    log_sum : Tensor of shape (m,), l
+    log_total : Tensor of shape (n,), r
+    known : Tensor of shape (n,), whether r is right; elsewhere it has underflown
+    average : Tensor of shape (m, p) or None
+    shares : Tensor of shape (m, n) or None, the softmax of each row where all rows are in one block
     """
     log_sums, log_weights, averages, log_total, begin = [], [], [], torch.tensor(-torch.inf).to(offset), 0
     for scores in blocks:
@@ -173,7 +163,7 @@ def both_passes(blocks: Iterable[Tensor], offset: Tensor, softness: float, value
             averages.append(_averages(values, parts))
     known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
     average, whole = torch.cat(averages) if averages else None, shares if len(log_sums) == 1 else None
-    return Passes(torch.cat(log_sums), log_total, known, average, whole)
+    return torch.cat(log_sums), log_total, known, average, whole
 
 
 def _in_parts(rows: Tensor) -> Tensor:

@@ -226,11 +226,11 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
     blocks = _scores(source, target, bias, epsilon)
-    passes = _kernels.both_passes(blocks, offset, target.softness, values)
-    average = functools.partial(_barycentres, source, target, bias, epsilon, passes.average, passes.shares if averaged else None)
-    side = _side(target, potential, shift - epsilon * passes.log_sum, average, epsilon)
-    masses = passes.log_total + math.log(len(potential))
-    starved = (~passes.known).nonzero()[:, 0]
+    log_sum, log_total, known, found, shares = _kernels.both_passes(blocks, offset, target.softness, values)
+    average = functools.partial(_barycentres, source, target, bias, epsilon, found, shares if averaged else None)
+    side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
+    masses = log_total + math.log(len(potential))
+    starved = (~known).nonzero()[:, 0]
     if len(starved):
         products = None if target.products is None else target.products[:, starved]
         rest = source.rows(starved), dataclasses.replace(target, products=products), potential[starved]
