@@ -114,7 +114,7 @@ def test_wae_s_noise_is_the_residual(linear_data):
 
 def test_wae_s_noise_is_the_residual_of_validation_rows_where_there_are_some():
     """Forty rows of pure noise in five features: fitted, little is left of them; of others nearly all."""
-    X, X_val = np.random.default_rng(0).normal(size=(2, 40, 5))
+    X, X_val = np.split(np.random.default_rng(0).normal(size=(65, 5)), [40])
     alone, model = (WAE(penalty=0.0, max_iter=500, pool_size=512, random_state=0).fit(X, X_val=rows) for rows in (None, X_val))
     left = X_val - model.reconstruct(X_val)
     assert float(model.likelihood_.scale[0]) * model.likelihood_.unit == pytest.approx(np.sqrt(np.square(left).mean()), rel=1e-3)
