@@ -17,6 +17,8 @@ Protocol:
   held-out row, with the 95 per cent quantile of its permutations; samples from the aggregate posterior (`source="aggregate"`)
   against held-out images by the same classifier.
 - `VAE + mixture` is the fitted VAE with a mixture of Gaussians on its latent means as prior, of 5 to 40 components by BIC.
+- pythae's models (0.1.2; `--models pythae`) have the networks, steps, value and learning rate of ours and are measured by samples
+  alone. Its WAE knows no Bernoulli likelihood (see peers.py).
 
 A killed run goes on at the next cell. Several processes may each take some models.
 
@@ -42,6 +44,7 @@ from skcvae.datasets import fetch_mnist
 from skcvae.networks import Conv
 from skcvae.transport import SemiDual
 
+NETWORK, N_STEPS = Conv((28, 28), channels=(16, 32)), 8000
 N_FIT, N_HELD_OUT, N_CHOSEN_ON, N_SCORED, N_TOLD = 2560, 2440, 512, 1000, 1000
 #: Components above which the pool's draws are too few.
 WIDE = 4
@@ -55,7 +58,7 @@ GRID = {
 }
 RATES = {"CoupledVAE": (1e-2,)}
 RATES_OF_OTHERS = (1e-3, 3e-3, 1e-2)
-MIXTURE = "VAE + mixture"
+MIXTURE, PYTHAE = "VAE + mixture", ("pythae VAE", "pythae WAE")
 COLUMNS = {
     "nats": (1, ".1f"),
     "classifier": (1, ".3f"),
@@ -84,7 +87,7 @@ def images(path: str | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def fitted(name: str, k: int, value: float, rate: float, seed: int, X: np.ndarray, n_steps: int) -> Any:
     """A model of this name; `n_steps` are those of the models with an encoder."""
-    params: dict[str, Any] = {"likelihood": "bernoulli", "network": Conv(channels=(16, 32)), "random_state": seed}
+    params: dict[str, Any] = {"likelihood": "bernoulli", "network": NETWORK, "random_state": seed}
     if name == "CoupledVAE":
         proposal = "encoder" if k > WIDE else "prior"
         params |= {"max_iter": 1000, "formulation": SemiDual(polish_rounds=5), "proposal": proposal}
@@ -115,7 +118,7 @@ def chosen(cells: Cells, name: str, k: int, X: np.ndarray) -> tuple[float, float
 
 def setting(cells: Cells, name: str, k: int) -> tuple[float, float]:
     """The value and learning rate that were chosen, by what is there."""
-    name = "VAE" if name == MIXTURE else name
+    name = "VAE" if name == MIXTURE else name.removeprefix("pythae ")
     tried = [row for row in cells.rows if (row["kind"], row.get("model"), row.get("k")) == ("choice", name, k)]
     best = max(tried, key=lambda row: float(row["nats"]))
     return best["value"], best["rate"]
@@ -166,10 +169,25 @@ def run(cells: Cells, name: str, k: int, seed: int, first: np.ndarray, held_out:
     """One fit and its rows; a VAE has two."""
     value, rate = chosen(cells, name, k, first)
     key = {"kind": "test", "model": name, "k": k, "value": value, "rate": rate, "seed": seed}
-    model, seconds = cells.model(lambda: fitted(name, k, value, rate, seed, first, 8000), **key)
+    model, seconds = cells.model(lambda: fitted(name, k, value, rate, seed, first, N_STEPS), **key)
     cells.row(lambda: measured(model, seconds, first, held_out), **key)
     if name == "VAE":
         cells.row(lambda: measured(two_stage(model, first), seconds, first, held_out), **{**key, "model": MIXTURE})
+
+
+def run_pythae(cells: Cells, k: int, seed: int, first: np.ndarray, held_out: np.ndarray) -> None:
+    """The rows of pythae's models, in our settings."""
+    from peers import theirs_of_images
+
+    for name in ("VAE", "WAE"):
+        value, rate = setting(cells, name, k)
+        key = {"kind": "test", "model": f"pythae {name}", "k": k, "value": value, "rate": rate, "seed": seed}
+
+        def compute(name: str = name, value: float = value, rate: float = rate) -> dict[str, Any]:
+            step, samples = theirs_of_images(name, first, k, value, NETWORK, N_STEPS, rate, seed, N_HELD_OUT)
+            return quality(samples, first, held_out) | {"s": step * N_STEPS}
+
+        cells.row(compute, **key)
 
 
 def printed(cells: Cells, k: int) -> str:
@@ -180,7 +198,7 @@ def printed(cells: Cells, k: int) -> str:
         ["real", "-", "-", "-", *(f"{row[c]:{style}}" if c in row else "-" for c, style in styles.items()), "-"] for row in floors
     ]
     tests = [row for row in cells.rows if row["kind"] == "test" and row["k"] == k]
-    for name in sorted({row["model"] for row in tests}, key=[*MODELS, MIXTURE].index):
+    for name in sorted({row["model"] for row in tests}, key=[*MODELS, MIXTURE, *PYTHAE].index):
         value, rate = setting(cells, name, k)
         lines.append(line(name, value, rate, [r for r in tests if (r["model"], r["value"], r["rate"]) == (name, value, rate)]))
     return table(["model", "value", "rate", "seeds", *COLUMNS, "s"], lines)
@@ -188,14 +206,15 @@ def printed(cells: Cells, k: int) -> str:
 
 def line(name: str, value: float, rate: float, rows: list[dict[str, Any]]) -> list[str]:
     """One line of the table."""
-    cells = [spread([factor * row[column] for row in rows], style) for column, (factor, style) in COLUMNS.items()]
+    found = {column: [factor * row[column] for row in rows if column in row] for column, (factor, _) in COLUMNS.items()}
+    cells = [spread(found[column], style) if found[column] else "-" for column, (_, style) in COLUMNS.items()]
     return [name, f"{value:g}", f"{rate:g}", str(len(rows)), *cells, spread([row["s"] for row in rows], ".0f")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=[*MODELS, "pythae"])
     parser.add_argument("--components", type=int, nargs="+", default=[2, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, and stop")
@@ -208,7 +227,10 @@ def main() -> None:
         for seed in arguments.seeds:
             for k in arguments.components:
                 for name in arguments.models:
-                    run(cells, name, k, seed, first, held_out)
+                    if name == "pythae":
+                        run_pythae(cells, k, seed, first, held_out)
+                    else:
+                        run(cells, name, k, seed, first, held_out)
     for k in arguments.components:
         print(f"\nk = {k}\n\n{printed(cells, k)}")
 

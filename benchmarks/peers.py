@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from gaussians25 import grid_metrics, make_grid
-from pythae.models import INFOVAE_MMD, WAE_MMD, INFOVAE_MMD_Config, VAEConfig, WAE_MMD_Config
+from pythae.models import INFOVAE_MMD, WAE_MMD, BetaVAE, BetaVAEConfig, INFOVAE_MMD_Config, VAEConfig, WAE_MMD_Config
 from pythae.models import VAE as PythaeVAE
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
@@ -32,7 +32,7 @@ from torch import nn
 
 from skcvae import VAE, WAE, InfoVAE
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.networks import MLP
+from skcvae.networks import MLP, Network
 
 SCALE, BATCH, N_SAMPLES = 0.1, 256, 20000
 WIDTHS = (256, 256, 256)
@@ -104,13 +104,46 @@ def theirs(
     encoder, decoder = networks(2 if name == "WAE" else 4, seed, batch_norm)
     model = pythae_model(name, penalty, encoder=Encoder(encoder, name == "WAE", scale), decoder=Decoder(decoder, scale))
     data = torch.as_tensor(X / scale, dtype=torch.float32)
-    n_epochs = n_steps * BATCH // len(X)
+    seconds, model = trained(model, data, n_steps, 1e-3, seed)
+    return seconds, drawn(name, model, data, seed, scale)
+
+
+def theirs_of_images(
+    name: str, X: np.ndarray, k: int, value: float, architecture: Network, n_steps: int, rate: float, seed: int, n_samples: int
+) -> tuple[float, np.ndarray]:
+    """Seconds a step and binary samples."""
+    torch.manual_seed(seed)
+    model = image_model(name, X.shape[1], k, value, architecture, torch.Generator().manual_seed(seed))
+    seconds, model = trained(model, torch.as_tensor(X, dtype=torch.float32), n_steps, rate, seed)
+    rng = np.random.default_rng(seed)
+    with torch.no_grad():
+        z = torch.as_tensor(rng.normal(size=(n_samples, k)), dtype=torch.float32)
+        mean = model.eval().decoder(z).reconstruction.numpy()
+    return seconds, (rng.random(mean.shape) < mean).astype(np.float32)
+
+
+def image_model(name: str, n_features: int, k: int, value: float, architecture: Network, generator: torch.Generator) -> Any:
+    """A model of binary images; of the VAE `value` is beta, of the WAE the penalty.
+
+    The WAE's loss knows only the squared error, here with the factor 2 that makes it the quadratic bound on Bernoulli's divergence.
+    """
+    shared: dict[str, Any] = {"input_dim": (n_features,), "latent_dim": k}
+    encoder = Encoder(architecture.encoder(n_features, k if name == "WAE" else 2 * k, generator), name == "WAE", 1.0)
+    decoder = Decoder(nn.Sequential(architecture.decoder(k, n_features, generator), nn.Sigmoid()), 1.0)
+    if name == "VAE":
+        return BetaVAE(BetaVAEConfig(beta=value, reconstruction_loss="bce", **shared), encoder, decoder)
+    return WAE_MMD(WAE_MMD_Config(reg_weight=value, reconstruction_loss_scale=2.0, **shared), encoder, decoder)
+
+
+def trained(model: Any, data: torch.Tensor, n_steps: int, rate: float, seed: int) -> tuple[float, Any]:
+    """Seconds a step and the model that pythae's trainer ends with."""
+    n_epochs = n_steps * BATCH // len(data)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         config = BaseTrainerConfig(
             output_dir=folder,
             num_epochs=n_epochs,
             per_device_train_batch_size=BATCH,
-            learning_rate=1e-3,
+            learning_rate=rate,
             optimizer_cls="Adam",
             scheduler_cls="CosineAnnealingLR",
             scheduler_params={"T_max": n_epochs},
@@ -121,7 +154,7 @@ def theirs(
         begin = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - begin
-    return seconds / n_steps, drawn(name, trainer.model, data, seed, scale)
+    return seconds / n_steps, trainer.model
 
 
 def dataset(data: torch.Tensor) -> Any:
