@@ -105,7 +105,7 @@ def data_space(samples: NDArray[np.float64], seed: int) -> dict[str, float]:
     return grid_metrics(samples, STD) | {"classifier": accuracy}
 
 
-def measured(model: Any, seed: int, seconds: float) -> dict[str, Any]:
+def measured(model: Any, seconds: float, seed: int) -> dict[str, Any]:
     """One row of the table."""
     fresh, rng = make_grid(STD, 1000 + seed, N_FRESH_PER_MODE), np.random.default_rng(seed)
     row = data_space(model.sample(N_SAMPLES, random_state=1000 + seed), seed)
@@ -137,10 +137,13 @@ def chosen(cells: Cells, name: str) -> dict[str, Any]:
 def run(cells: Cells, name: str, seed: int, setting: dict[str, Any]) -> dict[str, Any]:
     """The row of one fit."""
     key = {"model": name, **setting, "seed": seed}
-    model, seconds = cells.model(lambda: fitted(name, seed, **setting), **key)
+
+    def model() -> tuple[Any, float]:
+        return cells.model(lambda: fitted(name, seed, **setting), **key)
+
     if name == "VAE":
-        cells.row(lambda: measured(two_stage(model, make_grid(STD, seed)), seed, seconds), **{**key, "model": MIXTURE})
-    return cells.row(lambda: measured(model, seed, seconds), **key)
+        cells.row(lambda: measured(two_stage(model()[0], make_grid(STD, seed)), model()[1], seed), **{**key, "model": MIXTURE})
+    return cells.row(lambda: measured(*model(), seed), **key)
 
 
 def run_pythae(cells: Cells, seed: int) -> None:

@@ -169,10 +169,13 @@ def run(cells: Cells, name: str, k: int, seed: int, first: np.ndarray, held_out:
     """One fit and its rows; a VAE has two."""
     value, rate = chosen(cells, name, k, first)
     key = {"kind": "test", "model": name, "k": k, "value": value, "rate": rate, "seed": seed}
-    model, seconds = cells.model(lambda: fitted(name, k, value, rate, seed, first, N_STEPS), **key)
-    cells.row(lambda: measured(model, seconds, first, held_out), **key)
+
+    def model() -> tuple[Any, float]:
+        return cells.model(lambda: fitted(name, k, value, rate, seed, first, N_STEPS), **key)
+
+    cells.row(lambda: measured(*model(), first, held_out), **key)
     if name == "VAE":
-        cells.row(lambda: measured(two_stage(model, first), seconds, first, held_out), **{**key, "model": MIXTURE})
+        cells.row(lambda: measured(two_stage(model()[0], first), model()[1], first, held_out), **{**key, "model": MIXTURE})
 
 
 def run_pythae(cells: Cells, k: int, seed: int, first: np.ndarray, held_out: np.ndarray) -> None:
