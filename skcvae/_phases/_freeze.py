@@ -117,7 +117,9 @@ def supporting_planes(
               \max_j \big( L(\eta_j) + O_j \cdot (\eta - \eta_j)/\epsilon \big)
 
     L is convex and its gradient at a draw is the barycentre there: the planes touch it at every draw of the pool, also where the
-    gradient is rounded to the precision in which it is kept.
+    gradient is rounded to the precision in which it is kept, and to zero where it would be denormal, which slows products down
+    sixtyfold.
     """
     m, key = len(hard), (barycentre / epsilon).to(dtype)
+    key = key.masked_fill_(key.abs() < torch.finfo(dtype).tiny, 0)
     return Scores(key.cpu(), ((normaliser[:m] - hard) / epsilon - (key * eta[:m]).sum(1)).cpu())
