@@ -1,5 +1,6 @@
 """Importance weights: Pareto k-hat against ArviZ, and proposals of each row's own against closed forms."""
 
+import math
 import pickle
 import warnings
 
@@ -10,6 +11,7 @@ from conftest import QUICK
 from scipy import stats
 
 from skcvae import CoupledVAE, _training
+from skcvae._phases._freeze import supporting_planes
 from skcvae._phases._propose import LEARNING_RATE
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, in_precision, pareto_k, posterior
@@ -195,3 +197,20 @@ def test_the_proposal_learns_at_a_rate_of_its_own(X, monkeypatch):
     for rate in (2e-3, 2e-2):
         CoupledVAE(**QUICK, proposal="encoder", learning_rate_init=rate).fit(X)
         assert 0.9 * LEARNING_RATE < max(rates[-QUICK["max_iter"] :]) <= LEARNING_RATE
+
+
+def test_supporting_planes_touch_the_log_sum_from_below_and_hold_no_denormal_number():
+    rng = np.random.default_rng(0)
+    statistics, eta = (torch.as_tensor(a) for a in (rng.random((40, 6)) < 0.3, rng.normal(scale=30.0, size=(2000, 6))))
+    statistics, normaliser, epsilon = statistics.double(), torch.rand(len(eta)).double(), 0.7
+    scores = eta @ statistics.T / epsilon
+    log_sum, barycentre = scores.logsumexp(1) - math.log(40), scores.softmax(1) @ statistics
+    tiny = torch.finfo(torch.float32).tiny
+    assert ((barycentre > 0) & (barycentre < epsilon * tiny) & ((barycentre / epsilon).float() > 0)).any()
+    planes = supporting_planes(
+        eta[:1000], normaliser[:1000], (normaliser - epsilon * log_sum)[:1000], barycentre[:1000], epsilon, torch.float32
+    )
+    found = planes.to(eta).largest(eta)
+    torch.testing.assert_close(found[:1000], log_sum[:1000], rtol=0, atol=1e-5)
+    assert (found <= log_sum + 1e-5).all()
+    assert not ((planes.key != 0) & (planes.key.abs() < tiny)).any()
