@@ -151,7 +151,7 @@ def shrunk_axes(x: Tensor, n_components: int, epsilon: float) -> Tensor:
     --------
     >>> import torch
     >>> from skcvae.likelihoods import shrunk_axes
-    >>> shrunk_axes(torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), 1, epsilon=0.0)[:, 0].tolist()
+    >>> shrunk_axes(torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), 1, epsilon=0.0)[:, 0].round(decimals=4).tolist()
     [2.0, 0.0]
     """
     centred = x - x.mean(0)
