@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from skcvae import _training, objectives
-from skcvae._data import MOST_ASKED, ROWS_AT_ONCE, Data
+from skcvae._data import MOST_ASKED, Data
+from skcvae._memory import ROWS_AT_ONCE
+from skcvae._random import make_torch_generator, seeded
 from skcvae._training import Course
 from skcvae.divergences import Measure
 from skcvae.likelihoods import Family
-from skcvae.networks import Decoder, has_modes, seeded
+from skcvae.networks import Decoder, has_modes
 from skcvae.posteriors import AmortisedInference, Coordinates, Encoder, Laplace, LocalDraws, Mixture, Rows, Scores
 from skcvae.priors import Prior
 
@@ -156,7 +158,7 @@ class _Steps:
 
     def __init__(self, model: Model, measure: Measure | None, setting: Setting, moments: dict[str, Any] | None) -> None:
         self.model, self.setting, self.losses = model, setting, list[float]()
-        self.generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
+        self.generator = make_torch_generator(model.rng)
         self.batches = _Batches(model.data, setting.batch_size, self.generator)
         self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
         if moments is not None:
@@ -266,7 +268,7 @@ def residual(model: Model) -> Tensor:
 
     The rows are those of validation where there are some: what is left of fitted ones may be next to nothing.
     """
-    generator = torch.Generator().manual_seed(int(model.rng.integers(2**63)))
+    generator = make_torch_generator(model.rng)
     total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.like.device)
     n_rows = len(model.data) if model.x_val is None else len(model.x_val)
     for x in model.data.blocks() if model.x_val is None else model.x_val.split(ROWS_AT_ONCE):

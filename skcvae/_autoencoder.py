@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from skcvae import _amortise
-from skcvae import _validation as check
+from skcvae import _amortise, _random
+from skcvae import _checks as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
+from skcvae._fitting import check_batch, nothing_lost
 from skcvae._training import Course
 from skcvae.divergences import DIVERGENCES, Divergence, Measure
 from skcvae.likelihoods import Family
@@ -138,7 +139,7 @@ class AutoencoderModel(LatentVariableModel):
 
     def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
         setting, is_warm = self._setting(), self._is_warm
-        model = self._model(X, setting.kl_weight, check.make_rng(self.random_state), is_warm)
+        model = self._model(X, setting.kl_weight, _random.make_rng(self.random_state), is_warm)
         model.x_val = model.family.standardised_as(X_val, model.data.like)
         measure = self._measure(model, setting)
         course = self._course(model, (X, X_val), watch)
@@ -173,7 +174,7 @@ class AutoencoderModel(LatentVariableModel):
         TypeError, ValueError, FloatingPointError, MemoryError
             As in `fit`; the model stays as it was.
         """
-        with check.nothing_lost(self):
+        with nothing_lost(self):
             is_begun = hasattr(self, "module_")
             rows = check.check_X(self, X, fitting=not is_begun, training=True)
             if not is_begun:
@@ -183,7 +184,7 @@ class AutoencoderModel(LatentVariableModel):
 
     def _fit_part(self, X: NDArray, is_begun: bool) -> None:
         setting, before = self._part_setting(len(X)), list(self.loss_curve_) if is_begun else []
-        model = self._model(X, setting.kl_weight, check.make_rng(self.random_state, stream=len(before)), is_begun)
+        model = self._model(X, setting.kl_weight, _random.make_rng(self.random_state, stream=len(before)), is_begun)
         last = getattr(self, "_part", None)
         measure = self._measure(model, setting) if last is None else last.measure
         course = Course(model, bool(self.verbose), None, None)
@@ -230,11 +231,11 @@ class AutoencoderModel(LatentVariableModel):
         prior = as_prior(self.prior, self.n_components)
         posterior = self._posterior(prior, kl_weight)
         family = self._bound_likelihood(X, rng, is_warm)
-        generator = check.make_torch_generator(rng)
+        generator = _random.make_torch_generator(rng)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
         network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
-        check.check_batch(self.batch_size, fewest_rows(network))
+        check_batch(self.batch_size, fewest_rows(network))
         decoder = self._decoder(architecture, prior, family, generator)
         encoder = Encoder(network, conditional)
         if is_warm:
@@ -264,7 +265,7 @@ class AutoencoderModel(LatentVariableModel):
         check.check_number(name, setting.batch_size, numbers.Integral, divergence.fewest_rows)
         like, z = model.data.like, torch.as_tensor(model.prior.sample(1, np.random.default_rng(0)))
         n_coordinates = model.decoder.inputs(z.to(like)).shape[1]
-        return divergence.begin(n_coordinates, check.make_torch_generator(model.rng)).to(like)
+        return divergence.begin(n_coordinates, _random.make_torch_generator(model.rng)).to(like)
 
     def _setting(self) -> _amortise.Setting:
         self._check_shared_numbers()

@@ -17,8 +17,8 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skcvae import _persistence, posteriors
-from skcvae import _validation as check
+from skcvae import _checks as check
+from skcvae import _memory, _persistence, _place, _random, posteriors
 from skcvae._fitting import FittedModel
 from skcvae.likelihoods import Family
 from skcvae.posteriors import Inference, Posterior
@@ -94,7 +94,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         array of shape (n, d), in the precision of Z
         """
         check_is_fitted(self)
-        return check.in_blocks(check.check_latent(Z, self.prior_.n_components), self._decoded_mean)
+        return _memory.in_blocks(check.check_latent(Z, self.prior_.n_components), self._decoded_mean)
 
     def reconstruct(self, X: ArrayLike) -> NDArray:
         r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
@@ -125,8 +125,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         skcvae.posteriors.Posterior
         """
         inference = self._inference_for(X := self._checked(X))
-        with check.enough_memory("Give fewer rows at a time, or use transform, which gives means only."):
-            return posteriors.posterior(inference, self._standardised(X), check.draws_rng)
+        with _memory.enough_memory("Give fewer rows at a time, or use transform, which gives means only."):
+            return posteriors.posterior(inference, self._standardised(X))
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
         """Draws from each row's posterior: weighted draws of the prior, resampled, or fresh draws of the encoder.
@@ -142,7 +142,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         array of shape (n, n_samples, n_components), in the precision of X
         """
         inference = self._inference_for(X := self._checked(X))
-        rng = check.draws_rng(n_samples, random_state, (len(X), n_samples, self.prior_.n_components), X.dtype)
+        rng = _random.draws_rng(n_samples, random_state, (len(X), n_samples, self.prior_.n_components), X.dtype)
         return self._rowwise(X, lambda x: inference.resample(x, n_samples, rng))
 
     def sample(
@@ -178,9 +178,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         check_is_fitted(self)
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
             check.choose(name, value, dict.fromkeys(names))
-        rng = check.draws_rng(n_samples, random_state, (n_samples, self.n_features_in_))
+        rng = _random.draws_rng(n_samples, random_state, (n_samples, self.n_features_in_))
         z = self.prior_.sample(n_samples, rng) if source == "prior" else self._sample_aggregate(n_samples, rng)
-        return check.in_blocks(z, lambda block: self._decoded(block, noise, rng))
+        return _memory.in_blocks(z, lambda block: self._decoded(block, noise, rng))
 
     def score_samples(self, X: ArrayLike, *, return_std: bool = False) -> NDArray | tuple[NDArray, NDArray]:
         r"""Log-likelihood of each row under the distribution that `sample` draws from.
@@ -244,7 +244,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def _like(self, X: NDArray) -> Tensor:
         """An empty tensor where inference runs, in the precision of X or in double where the scores need it."""
         dtype = self._coarsest if X.dtype == np.float32 else torch.float64
-        return torch.empty(0, dtype=dtype, device=check.make_device(getattr(self, "device", "cpu")))
+        return torch.empty(0, dtype=dtype, device=_place.make_device(getattr(self, "device", "cpu")))
 
     def _inference_for(self, X: NDArray) -> Inference:
         return posteriors.in_precision(self._inference, self._like(X))
@@ -258,7 +258,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     @torch.no_grad()
     def _rowwise(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
         """A function of standardised rows, block by block."""
-        return check.in_blocks(X, lambda rows: function(self._standardised(rows)).cpu().numpy())
+        return _memory.in_blocks(X, lambda rows: function(self._standardised(rows)).cpu().numpy())
 
     @torch.no_grad()
     def _output(self, Z: NDArray) -> Tensor:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
+import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 #: What a file says it is; a reader of another one refuses it.
 FORMAT = "skcvae checkpoint 1"
+#: Where an object's representation says at which address it is.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class Checkpoint:
@@ -79,3 +88,24 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, name: str) -> Tensor:
         """The tensor of this name."""
         return self.held[name]
+
+
+def check_path(name: str, value: object) -> Path | None:
+    """The path of a file in a folder that is there, or None."""
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{name} must be the path of a file or None, got {value!r} (type {type(value).__name__}).")
+    path = Path(value)
+    if path.is_dir() or not path.parent.is_dir():
+        raise ValueError(f"{name} must be the path of a file in a folder that exists, got {os.fspath(value)!r}.")
+    return path
+
+
+def fingerprint(estimator: BaseEstimator, data: Sequence[NDArray | None]) -> str:
+    """What two fits have in common that must end alike: the class, the parameters but some, and the data."""
+    with np.printoptions(threshold=sys.maxsize):
+        parameters = {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=False).items()}
+    kept = {name: value for name, value in parameters.items() if name not in ("checkpoint", "verbose")}
+    hashes = [None if X is None else (X.shape, hashlib.sha256(np.ascontiguousarray(X)).hexdigest()) for X in data]
+    return repr((type(estimator).__name__, kept, hashes))

@@ -16,12 +16,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from skcvae import _phases
-from skcvae import _validation as check
+from skcvae import _checks as check
+from skcvae import _memory, _phases, _random
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
 from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
+from skcvae.objectives import infovae_weights
 from skcvae.posteriors import (
     Coordinates,
     Encoder,
@@ -39,6 +40,8 @@ from skcvae.priors import as_prior, is_discrete
 from skcvae.transport import SOLVERS, Coupling, Solver
 
 STRATEGIES = ("dual", "primal")
+#: What inference of a coupled model weighs.
+PROPOSALS = ("prior", "encoder")
 #: Rows of the training data whose effective sample size is looked at.
 ROWS_CHECKED = 256
 
@@ -240,7 +243,7 @@ class CoupledVAE(LatentVariableModel):
         >>> CoupledVAE.from_infovae(alpha=0.5, lambd=2.5)
         CoupledVAE(epsilon=0.5, varsigma=2.0)
         """
-        epsilon, varsigma = check.infovae_weights(alpha, lambd, infinite=True)
+        epsilon, varsigma = infovae_weights(alpha, lambd, infinite=True)
         if epsilon == 0:
             raise ValueError(f"alpha must be below 1, got {alpha!r}: epsilon = 1 - alpha must be positive. Lower alpha.")
         return cls(epsilon=epsilon, varsigma=varsigma, **params)
@@ -278,7 +281,7 @@ class CoupledVAE(LatentVariableModel):
         array of shape (m,), in nats, in the precision of Z
         """
         check_is_fitted(self)
-        return check.in_blocks(check.check_latent(Z, self.prior_.n_components), self._holes)
+        return _memory.in_blocks(check.check_latent(Z, self.prior_.n_components), self._holes)
 
     def _holes(self, Z: NDArray) -> NDArray:
         like = self._like(Z)
@@ -354,10 +357,10 @@ class CoupledVAE(LatentVariableModel):
     def _problem(self, X: NDArray, X_val: NDArray | None) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
         architecture = self._architecture(X.shape[1])
-        prior, rng = as_prior(self.prior, self.n_components), check.make_rng(self.random_state)
-        check.check_proposal(self.proposal, prior)
+        prior, rng = as_prior(self.prior, self.n_components), _random.make_rng(self.random_state)
+        check_proposal(self.proposal, prior)
         family = self._bound_likelihood(X, rng, self._is_warm)
-        decoder = self._decoder(architecture, prior, family, check.make_torch_generator(rng))
+        decoder = self._decoder(architecture, prior, family, _random.make_torch_generator(rng))
         history = _phases.History()
         if self._is_warm:
             self._take_weights(module_=decoder)
@@ -385,7 +388,7 @@ class CoupledVAE(LatentVariableModel):
         chosen = check.choose("formulation", self.formulation, SOLVERS, Solver)
         if not isinstance(chosen, Solver):
             return check.choose("potential", self.potential, chosen)
-        check.check_solver(chosen)
+        check_solver(chosen)
         if chosen.potential != self.potential:
             raise ValueError(
                 f"formulation is a {type(chosen).__name__}, whose potential is a {chosen.potential}, and potential is "
@@ -397,3 +400,21 @@ class CoupledVAE(LatentVariableModel):
         self._check_shared_numbers()
         check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True)
         check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
+
+
+def check_proposal(proposal: Any, prior: Any) -> None:
+    """Raise unless a proposal is known and the prior has the density that it needs."""
+    check.choose("proposal", proposal, dict.fromkeys(PROPOSALS))
+    if proposal == "encoder" and prior.distribution() is None:
+        raise ValueError(
+            f"proposal='encoder' weighs draws against the prior's density, and {type(prior).__name__} has none. Use "
+            "proposal='prior', or give the prior as a torch distribution."
+        )
+
+
+def check_solver(solver: Any) -> None:
+    """Raise unless the schedule of a `skcvae.transport.Solver` is of numbers that a fit can follow."""
+    for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1), ("max_rows", 1)):
+        check.check_number(f"{name} of formulation", getattr(solver, name), numbers.Integral, low)
+    for name in ("tol", "batch_tol"):
+        check.check_number(f"{name} of formulation", getattr(solver, name), numbers.Real, 0)

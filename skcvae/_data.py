@@ -9,12 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skcvae._memory import slices
 from skcvae.likelihoods import Family
 
 #: Numbers that are held standardised, 128 MiB in float32; more are read when they are needed.
 MOST_HELD = 2**25
-#: Rows that are read at once where all of them are needed.
-ROWS_AT_ONCE = 8192
 #: Rows that stand for all where location, scale or principal axes are estimated.
 MOST_ASKED = 65536
 
@@ -82,8 +81,3 @@ class Data:
 def some(n: int, n_asked: int, rng: np.random.Generator) -> Tensor | None:
     """Places (n_asked,) of different random ones of n rows, in order, or None where there are no more than that."""
     return None if n <= n_asked else torch.as_tensor(np.sort(rng.choice(n, n_asked, replace=False)))
-
-
-def slices(n: int) -> Iterator[slice]:
-    """Blocks of n rows."""
-    return (slice(begin, begin + ROWS_AT_ONCE) for begin in range(0, n, ROWS_AT_ONCE))

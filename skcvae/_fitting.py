@@ -18,14 +18,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from skcvae import _validation as check
+from skcvae import _checks as check
+from skcvae import _memory, _place
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
-from skcvae._checkpoint import Checkpoint
+from skcvae._checkpoint import Checkpoint, check_path, fingerprint
 from skcvae._data import MOST_ASKED, Data, some
 from skcvae._training import Course, Diverged, Root
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.priors import Prior
+
+#: What a fit without memory is told.
+LOWER = "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
 
 class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
@@ -97,7 +101,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             When training diverges, or there is less memory than the parameters ask for. What an earlier fit had found is kept.
         """
         watch = Watch.of(self, X, y)
-        with check.nothing_lost(self):
+        with nothing_lost(self):
             check.check_varying(data := check.check_X(self, X, fitting=True))
             self._fit(data, None if X_val is None else check.check_X(self, X_val), watch)
         if watch is not None:
@@ -126,8 +130,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _course(self, root: Root, data: Sequence[NDArray | None], watch: Watch | None) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one; what the root holds is in no checkpoint."""
-        path = check.check_path("checkpoint", self.checkpoint)
-        checkpoint = None if path is None else Checkpoint(path, check.fingerprint(self, data), root.held)
+        path = check_path("checkpoint", self.checkpoint)
+        checkpoint = None if path is None else Checkpoint(path, fingerprint(self, data), root.held)
         course = Course(root, bool(self.verbose), checkpoint, watch)
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
@@ -136,7 +140,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     def _check_shared_numbers(self) -> None:
         for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
-        check.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
+        _memory.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
         check.check_number("tol", self.tol, numbers.Real, 0)
 
@@ -162,7 +166,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         kind, asked = chosen if isinstance(chosen, type) else type(chosen), some(len(X), MOST_ASKED, rng)
         sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
         family: Family = self._last_units(kind, X) if is_warm else (chosen() if isinstance(chosen, type) else chosen).bind(sample)
-        for block in check.blocks(X):
+        for block in _memory.blocks(X):
             family.check_support(block)
         self._likelihood_kind = kind.__name__
         return family
@@ -183,11 +187,11 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         standardisation = prior.standardisation()
         n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
         module = architecture.decoder(n_inputs, family.n_outputs, generator)
-        check.check_batch(self.batch_size, fewest_rows(module))
+        check_batch(self.batch_size, fewest_rows(module))
         return Decoder(module, standardisation)
 
     def _data(self, family: Family, X: NDArray, temperature: float) -> Data:
-        return Data(X, family, temperature, check.make_device(self.device))
+        return Data(X, family, temperature, _place.make_device(self.device))
 
     @contextmanager
     def _told_when_diverged(self, remedy: str) -> Iterator[None]:
@@ -210,3 +214,23 @@ def _told_of_mismatch() -> Iterator[None]:
             f"posterior or likelihood, or the data ({str(error).splitlines()[-1].strip()}). Set warm_start=False, and use fit, to "
             "start anew."
         ) from error
+
+
+def check_batch(batch_size: int, fewest: int) -> None:
+    """Raise where a batch is smaller than batch normalisation needs."""
+    check.check_number("batch_size with batch normalisation", batch_size, numbers.Integral, fewest)
+
+
+@contextmanager
+def nothing_lost(estimator: BaseEstimator) -> Iterator[None]:
+    """Put the estimator back as it was when a fit fails; for want of memory, say what to lower."""
+    before = dict(vars(estimator))
+    try:
+        with _memory.enough_memory(
+            "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
+        ):
+            yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise

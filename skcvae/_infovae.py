@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from skcvae import _validation as check
 from skcvae._autoencoder import AutoencoderModel, documented
 from skcvae.divergences import Divergence
 from skcvae.likelihoods import Likelihood
+from skcvae.objectives import infovae_weights
 from skcvae.posteriors import PosteriorFamily
 
 
@@ -106,4 +106,4 @@ class InfoVAE(AutoencoderModel):
         self.divergence = divergence
 
     def _weights(self) -> tuple[float, float]:
-        return check.infovae_weights(self.alpha, self.lambd)
+        return infovae_weights(self.alpha, self.lambd)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from skcvae import _validation as check
+from skcvae import _checks as check
 from skcvae._autoencoder import AutoencoderModel, documented
 from skcvae.likelihoods import Likelihood
 from skcvae.posteriors import PosteriorFamily

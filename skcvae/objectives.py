@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import numbers
+from typing import Any
+
+import numpy as np
 from torch import Tensor
 
+from skcvae._checks import check_number
 from skcvae.likelihoods import Family
+
+#: A weight this near to 0 is 0.
+ROUNDING = 1e-12
 
 
 def coupled(family: Family, output: Tensor, barycentre: Tensor, mass: Tensor, epsilon: float) -> Tensor:
@@ -42,3 +50,16 @@ def autoencoding(
     """
     loss = -log_likelihood.mean() + divergence_weight * divergence
     return loss + kl_weight * kl.mean() if kl_weight else loss
+
+
+def infovae_weights(alpha: Any, lambd: Any, infinite: bool = False) -> tuple[float, float]:
+    """The weights 1 - alpha and alpha + lambd - 1 of an InfoVAE; ValueError where one is negative by more than rounding."""
+    check_number("alpha", alpha, numbers.Real, -np.inf, high=1)
+    check_number("lambd", lambd, numbers.Real, -np.inf, infinite=infinite)
+    excess = alpha + lambd - 1.0
+    if excess < -ROUNDING:
+        raise ValueError(
+            f"alpha + lambd must be at least 1, got {alpha:g} + {lambd:g}: their sum less 1 weighs the divergence of the aggregate "
+            "posterior. Raise lambd."
+        )
+    return 1.0 - alpha, excess if excess > ROUNDING else 0.0

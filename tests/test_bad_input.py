@@ -9,7 +9,7 @@ from conftest import QUICK
 from sklearn.exceptions import NotFittedError
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _phases
-from skcvae import _validation as check
+from skcvae import _memory as check
 from skcvae._training import Diverged
 
 ESTIMATORS = [CoupledVAE, VAE, WAE, InfoVAE]

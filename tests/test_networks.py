@@ -14,8 +14,9 @@ from torch import nn
 
 from skcvae import CoupledVAE
 from skcvae._phases import Problem
+from skcvae._random import seeded
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.networks import MLP, NETWORKS, Conv, Given, LinearPlus, as_network, fewest_rows, has_modes, seeded
+from skcvae.networks import MLP, NETWORKS, Conv, Given, LinearPlus, as_network, fewest_rows, has_modes
 from skcvae.transport import SemiDual
 
 #: Every architecture that a name stands for, with batch normalisation, and the user's own.

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from skcvae._data import Data
+from skcvae._random import seeded
 from skcvae.likelihoods import Family
-from skcvae.networks import Decoder, has_modes, seeded
+from skcvae.networks import Decoder, has_modes
 from skcvae.priors import CategoricalPrior, Prior
 from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver
 

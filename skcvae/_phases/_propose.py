@@ -7,6 +7,7 @@ from torch import Tensor
 
 from skcvae import _kernels, _training
 from skcvae._phases._problem import Problem
+from skcvae._random import make_torch_generator
 from skcvae.networks import MLP
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian
 from skcvae.transport import prior_side
@@ -28,7 +29,7 @@ def propose(problem: Problem, potential: Tensor) -> Encoder:
     coordinates = Coordinates(problem.prior.distribution())
     rows, z = (torch.cat(pair) for pair in zip(_from_plan(problem, potential), _from_model(problem), strict=True))
     y = coordinates.of(z.double()).to(rows)
-    generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
+    generator = make_torch_generator(problem.rng)
     conditional = FullGaussian().begin(y.shape[1], generator)
     network = MLP(HIDDEN_LAYER_SIZES).encoder(problem.x.shape[1], conditional.n_outputs, generator).to(problem.x)
     encoder = Encoder(network, conditional)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skcvae import _training, objectives
 from skcvae._phases._problem import Draws, Layout, Problem
+from skcvae._random import make_torch_generator
 from skcvae._training import Course
 from skcvae.transport import Columns, Solution, Target, dual_columns, primal_columns
 
@@ -56,7 +57,7 @@ class _Steps:
 
     def __init__(self, problem: Problem, hot: float) -> None:
         setting, self.problem, self.epsilon = problem.setting, problem, hot
-        generator = torch.Generator().manual_seed(int(problem.rng.integers(2**63)))
+        generator = make_torch_generator(problem.rng)
         n_inputs = None if problem.has_atoms else problem.decoder.inputs(problem.draws(1).z).shape[1]
         self.potentials = problem.solver.begin(problem.source, n_inputs, generator)
         self.plateau = _training.Plateau(setting.tol, setting.patience)

@@ -13,7 +13,8 @@ import numpy as np
 import sklearn.datasets
 from numpy.typing import ArrayLike, NDArray
 
-from skcvae._validation import check_number, check_rows, make_rng
+from skcvae._checks import check_number, check_rows
+from skcvae._random import make_rng
 
 Classes = NDArray[np.intp]
 

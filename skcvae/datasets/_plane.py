@@ -7,7 +7,8 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import NDArray
 
-from skcvae._validation import check_number, make_rng
+from skcvae._checks import check_number
+from skcvae._random import make_rng
 
 Array = NDArray[np.float64]
 Classes = NDArray[np.intp]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
-from skcvae._validation import check_number
+from skcvae._checks import check_number
 from skcvae.display._axes import pyplot
 
 Array = NDArray[np.float64]

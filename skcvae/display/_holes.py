@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skcvae._validation import check_number, make_rng
+from skcvae._checks import check_number
+from skcvae._random import make_rng
 from skcvae.display._axes import VERMILION, dots, legend, panel
 from skcvae.display._checks import check_model
 from skcvae.display._space import N_PRIOR, box, draw_prior, name_components

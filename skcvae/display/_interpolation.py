@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skcvae._validation import check_number, choose
+from skcvae._checks import check_number, choose
 from skcvae.display._axes import GREY, VERMILION, dots, legend, panel
 from skcvae.display._checks import as_rows, check_model, check_row, feature_names, rows_of
 from skcvae.display._images import ImageShape, PointsOrImages, as_images, gap, image_shape_of, picture, show

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skcvae._validation import choose
+from skcvae._checks import choose
 from skcvae.display._axes import BLUE, clouds, legend, panel
 from skcvae.display._checks import check_components, check_model
 from skcvae.display._space import CLASS_COLOURS, class_codes, coloured, is_continuous, name_components

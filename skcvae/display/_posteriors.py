@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skcvae._validation import check_number, choose, make_rng
+from skcvae._checks import check_number, choose
+from skcvae._random import make_rng
 from skcvae.display._axes import BLUE, GREY, VERMILION, clouds, legend, panel, panels, pyplot
 from skcvae.display._checks import check_components, check_model, check_row, rows_of
 from skcvae.display._space import N_PRIOR, box, draw_prior, name_components

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -48,25 +46,3 @@ class Divergence(ABC):
         n_coordinates : int, width r of the samples
         generator : torch.Generator on the CPU, source of initial weights and of random directions; the measure keeps it
         """
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a value is a finite number above 0."""
-    return isinstance(value, Real) and 0 < float(value) < math.inf
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value is an integer of at least 1."""
-    return isinstance(value, Integral) and int(value) >= 1
-
-
-def check_positive(name: str, value: Any, remedy: str) -> None:
-    """ValueError unless the value is a finite number above 0."""
-    if not is_positive(value):
-        raise ValueError(f"{name} must be a finite number above 0, got {value!r}. {remedy}")
-
-
-def check_count(name: str, value: Any, remedy: str) -> None:
-    """ValueError unless the value is an integer of at least 1."""
-    if not is_count(value):
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}. {remedy}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from skcvae._checks import check_number, shown
 from skcvae._kernels import squared_distances
-from skcvae.divergences._base import Divergence, Measure, is_positive
+from skcvae.divergences._base import Divergence, Measure
 
 
 def inverse_multiquadratic(ratio: Tensor) -> Tensor:
@@ -65,11 +68,13 @@ class MMD(Divergence):
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise ValueError(f"kernel must be one of {', '.join(map(repr, KERNELS))}, got {self.kernel!r}.")
-        if not (isinstance(self.scales, Sequence) and self.scales and all(map(is_positive, self.scales))):
-            raise ValueError(f"scales must be finite numbers above 0, such as (0.5, 1, 2), got {self.scales!r}.")
+        if not (isinstance(self.scales, (Sequence, np.ndarray)) and len(self.scales) and not isinstance(self.scales, str)):
+            raise ValueError(f"scales must be finite numbers above 0, such as (0.5, 1, 2), got {shown(self.scales)}.")
+        for scale in self.scales:
+            check_number("each of scales", scale, numbers.Real, 0, open_low=True, remedy="Give numbers such as (0.5, 1, 2).")
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> Measure:
-        return _MeanDiscrepancy(KERNELS[self.kernel], [2 * n_coordinates * scale for scale in self.scales])
+        return _MeanDiscrepancy(KERNELS[self.kernel], [2 * n_coordinates * float(scale) for scale in self.scales])
 
 
 class _MeanDiscrepancy(Measure):

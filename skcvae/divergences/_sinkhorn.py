@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from skcvae._checks import check_number
 from skcvae._kernels import softmin, squared_distances
-from skcvae.divergences._base import Divergence, Measure, check_count, check_positive
+from skcvae.divergences._base import Divergence, Measure
 
 #: Factor of over-relaxation; 1 is Sinkhorn's step, which needs two to four times the iterations of 1.7.
 RELAXATION = 1.7
@@ -55,9 +57,16 @@ class SinkhornDivergence(Divergence):
     max_iter: int = 200
 
     def __post_init__(self) -> None:
-        check_positive("epsilon", self.epsilon, "0.1 suits standardised codes; lower is sharper and takes more iterations.")
-        check_positive("tol", self.tol, "0.01 is enough for training.")
-        check_count("max_iter", self.max_iter, "A few hundred are enough for training.")
+        check_number(
+            "epsilon",
+            self.epsilon,
+            numbers.Real,
+            0,
+            open_low=True,
+            remedy="0.1 suits standardised codes; lower is sharper and takes more iterations.",
+        )
+        check_number("tol", self.tol, numbers.Real, 0, open_low=True, remedy="0.01 is enough for training.")
+        check_number("max_iter", self.max_iter, numbers.Integral, 1, remedy="A few hundred are enough for training.")
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> Measure:
         return _Debiased(self)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from skcvae.divergences._base import Divergence, Measure, check_count
+from skcvae._checks import check_number
+from skcvae.divergences._base import Divergence, Measure
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,16 @@ class SlicedWasserstein(Divergence):
     n_projections: int = 50
 
     def __post_init__(self) -> None:
-        check_count("n_projections", self.n_projections, "50 suit a few coordinates; more of either make it less noisy.")
+        check_number(
+            "n_projections",
+            self.n_projections,
+            numbers.Integral,
+            1,
+            remedy="50 suit a few coordinates; more of either make it less noisy.",
+        )
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> Measure:
-        return _Projected(self.n_projections, generator)
+        return _Projected(int(self.n_projections), generator)
 
 
 class _Projected(Measure):

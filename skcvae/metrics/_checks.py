@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skcvae._checks import check_rows
 from skcvae._kernels import chunk_length
-from skcvae._validation import check_rows
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,8 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skcvae._validation import check_number, make_rng
+from skcvae._checks import check_number
+from skcvae._random import make_rng
 from skcvae.metrics._checks import check_samples
 
 

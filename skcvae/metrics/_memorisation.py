@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 
-from skcvae._validation import make_rng
+from skcvae._random import make_rng
 from skcvae.metrics._checks import check_samples
 
 

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.metrics.pairwise import euclidean_distances
 
-from skcvae._validation import check_number, make_rng
+from skcvae._checks import check_number
+from skcvae._random import make_rng
 from skcvae.divergences import KERNELS, MMD
 from skcvae.metrics._checks import Array, check_samples, row_blocks
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from skcvae._validation import check_number
+from skcvae._checks import check_number
 from skcvae.metrics._checks import Array, check_samples
 
 #: A mode is found when it holds at least this part of its equal share of the samples.

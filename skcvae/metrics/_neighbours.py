@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from skcvae._validation import check_number
+from skcvae._checks import check_number
 from skcvae.metrics._checks import Array, check_samples, row_blocks
 
 #: Rounding of a squared distance, in units of the squared distances of both points from the common mean.

@@ -8,8 +8,9 @@ from numbers import Integral
 import torch
 from numpy.typing import ArrayLike
 
+from skcvae._checks import check_number
 from skcvae._kernels import chunk_length
-from skcvae._validation import check_number, make_rng, make_torch_generator
+from skcvae._random import make_rng, make_torch_generator
 from skcvae.divergences import SlicedWasserstein
 from skcvae.metrics._checks import check_samples
 

@@ -16,7 +16,7 @@ from skcvae.networks._conv import Conv
 from skcvae.networks._given import Given
 from skcvae.networks._layers import Decoder, LinearPlus
 from skcvae.networks._mlp import MLP
-from skcvae.networks._modes import fewest_rows, has_modes, seeded
+from skcvae.networks._modes import fewest_rows, has_modes
 
 
 def conv(hidden_layer_sizes: Sequence[int], activation: str) -> Network:
@@ -92,5 +92,4 @@ __all__ = [
     "conv",
     "fewest_rows",
     "has_modes",
-    "seeded",
 ]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from skcvae.networks._base import Network, check_flag, checked_activation, positive_integers
+from skcvae._checks import check_flag, check_integers
+from skcvae.networks._base import Network, checked_activation
 from skcvae.networks._layers import LinearPlus, draw, small_at_first
 
 #: Kernel, stride and padding that halve every size, rounded up, so that no image is too small.
@@ -120,7 +121,7 @@ class Conv(Network):
         return stages
 
     def _channels(self) -> tuple[int, ...]:
-        return positive_integers("channels", self.channels, (32, 64))
+        return check_integers("channels", self.channels, (32, 64))
 
     def _after(self, n_maps: int) -> list[nn.Module]:
         activation = checked_activation(self.activation)()
@@ -128,7 +129,7 @@ class Conv(Network):
 
 
 def _as_shape(image_shape: Sequence[int]) -> Shape:
-    sizes = positive_integers("image_shape", image_shape, (28, 28))
+    sizes = check_integers("image_shape", image_shape, (28, 28))
     if len(sizes) not in (2, 3):
         raise ValueError(f"image_shape must be (height, width) or (channels, height, width), got {image_shape!r}.")
     channels, height, width = (1, *sizes)[-3:]

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from skcvae._random import seeded
 from skcvae.networks._base import Network
 from skcvae.networks._layers import LinearPlus
-from skcvae.networks._modes import seeded
 
 #: What builds a module from the numbers of its inputs and outputs.
 Factory = Callable[[int, int], nn.Module]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from skcvae.networks._base import Network, check_flag, checked_activation, positive_integers
+from skcvae._checks import check_flag, check_integers
+from skcvae.networks._base import Network, checked_activation
 from skcvae.networks._layers import LinearPlus, draw, small_at_first
 
 
@@ -60,7 +61,7 @@ class MLP(Network):
         return small_at_first(n_inputs, n_outputs, [*layers, last], last, generator)
 
     def _sizes(self) -> tuple[int, ...]:
-        return positive_integers("hidden_layer_sizes", self.hidden_layer_sizes, (256, 256))
+        return check_integers("hidden_layer_sizes", self.hidden_layer_sizes, (256, 256))
 
     def _after(self, width: int) -> list[nn.Module]:
         activation = checked_activation(self.activation)()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import torch
 from torch import nn
 
 from skcvae.networks._base import ACTIVATIONS
@@ -42,25 +38,3 @@ def fewest_rows(module: nn.Module) -> int:
     (1, 2)
     """
     return 2 if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in module.modules()) else 1
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's global generators for layers that draw from them, and leave them as they were.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skcvae.networks import seeded
-    >>> before = torch.get_rng_state()
-    >>> with seeded(0):
-    ...     layer = torch.nn.Linear(2, 2)
-    >>> torch.equal(before, torch.get_rng_state())
-    True
-    """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else range(0)
-    with torch.random.fork_rng(devices):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would leave a seed to a GPU that is started later
-        if devices:
-            torch.cuda.manual_seed_all(seed)
-        yield

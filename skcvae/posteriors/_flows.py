@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from skcvae._checks import check_number
+from skcvae._random import seeded
 from skcvae.posteriors._conditional import Conditional, ConditionalDiagonal, DiagonalRows, PosteriorFamily, Rows
 
 #: Halvings of the bracket in which a planar layer's inverse lies, and Newton steps after them.
@@ -124,10 +127,10 @@ class PlanarFlow(PosteriorFamily):
     n_layers: int = 10
 
     def __post_init__(self) -> None:
-        _at_least_one("n_layers", self.n_layers)
+        check_number("n_layers", self.n_layers, numbers.Integral, 1)
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> ConditionalPlanar:
-        return ConditionalPlanar(n_coordinates, self.n_layers)
+        return ConditionalPlanar(n_coordinates, int(self.n_layers))
 
 
 @dataclass(frozen=True)
@@ -187,14 +190,13 @@ class SplineFlow(PosteriorFamily):
     n_bins: int = 8
 
     def __post_init__(self) -> None:
-        _at_least_one("n_transforms", self.n_transforms)
-        _at_least_one("n_bins", self.n_bins)
+        check_number("n_transforms", self.n_transforms, numbers.Integral, 1)
+        check_number("n_bins", self.n_bins, numbers.Integral, 1)
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> ConditionalSpline:
         flows = _zuko_flows()
-        with torch.random.fork_rng():
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            flow = flows.NSF(n_coordinates, CONTEXT, transforms=self.n_transforms, bins=self.n_bins)
+        with seeded(int(torch.randint(2**62, (), generator=generator))):
+            flow = flows.NSF(n_coordinates, CONTEXT, transforms=int(self.n_transforms), bins=int(self.n_bins))
         return ConditionalSpline(n_coordinates, flow)
 
 
@@ -212,8 +214,3 @@ def _zuko_flows() -> Any:
 
 def _padded(outputs: Tensor, size: int) -> Tensor:
     return nn.functional.pad(outputs, (0, size - len(outputs)))
-
-
-def _at_least_one(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")

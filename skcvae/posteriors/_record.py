@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skcvae._random import draws_rng
 from skcvae.posteriors._inference import Inference
 from skcvae.posteriors._pareto import pareto_k
 
@@ -36,7 +37,6 @@ class Posterior:
     log_normaliser: Array
     _inference: Inference
     _x: Tensor
-    _rng: Callable[..., np.random.Generator]
 
     @torch.no_grad()
     def weights(self) -> Iterator[Array]:
@@ -63,17 +63,13 @@ class Posterior:
     def sample(self, n_samples: int = 1, *, random_state: Any = None) -> Array:
         """Draws of z for each row, (n, n_samples, k)."""
         n_rows, n_components = self.mean.shape
-        rng = self._rng(n_samples, random_state, (n_rows, n_samples, n_components), self.mean.dtype)
+        rng = draws_rng(n_samples, random_state, (n_rows, n_samples, n_components), self.mean.dtype)
         return self._inference.resample(self._x, n_samples, rng).cpu().numpy()
 
 
-def _unchecked(n_samples: int, random_state: Any, *_: Any) -> np.random.Generator:
-    return np.random.default_rng(random_state)
-
-
 @torch.no_grad()
-def posterior(inference: Inference, x: Tensor, rng: Callable[..., np.random.Generator] = _unchecked) -> Posterior:
-    """The `Posterior` of standardised rows x (n, d); `rng` may check what `sample` is given, and makes its generator."""
+def posterior(inference: Inference, x: Tensor) -> Posterior:
+    """The `Posterior` of standardised rows x (n, d)."""
     moments = inference.moments(x)
     arrays = [t.cpu().numpy() for t in (moments.mean, moments.covariance, moments.size, moments.log_normaliser)]
-    return Posterior(arrays[0], arrays[1], arrays[2], arrays[3], inference, x, rng)
+    return Posterior(arrays[0], arrays[1], arrays[2], arrays[3], inference, x)

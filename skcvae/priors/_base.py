@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,45 +109,6 @@ def whitening(mean: Array, covariance: Array) -> tuple[Array, Array]:
     variance, axes = np.linalg.eigh(covariance)
     kept = variance > SMALLEST_VARIANCE_SHARE * variance[-1]
     return mean, (axes[:, kept] / np.sqrt(variance[kept])).T[::-1].copy()
-
-
-def checked_weights(name: str, weights: object, expected: int | None = None) -> Array:
-    """Probabilities that are finite, not negative and sum to 1; ValueError otherwise."""
-    values = _as_numbers(name, weights)
-    if values.ndim != 1 or len(values) < 2 or (expected is not None and len(values) != expected):
-        raise ValueError(
-            f"{name} must be {expected or 'at least two'} numbers, got an array of shape {values.shape}. Equal ones are "
-            "np.full(n, 1 / n)."
-        )
-    if not (np.isfinite(values) & (values >= 0)).all():
-        raise ValueError(f"{name} must be finite and not negative, got {values}. Remove or mend the bad ones.")
-    if abs(values.sum() - 1) > 1e-6:
-        raise ValueError(f"{name} must sum to 1, got a sum of {values.sum():.6g}. Divide them by their sum.")
-    return values / values.sum()
-
-
-def finite(name: str, value: object, n_dimensions: int) -> Array:
-    """A finite float64 array of a given number of dimensions; ValueError otherwise."""
-    array = _as_numbers(name, value)
-    if array.ndim != n_dimensions or not np.isfinite(array).all():
-        problem = f"shape {array.shape}. Reshape it" if array.ndim != n_dimensions else "NaN or infinity. Remove what is not finite"
-        raise ValueError(f"{name} must be a finite array with ndim={n_dimensions}, got {problem}.")
-    return array
-
-
-def check_components(n_components: object) -> None:
-    """TypeError or ValueError unless the number of components is an integer of at least 1."""
-    if isinstance(n_components, bool) or not isinstance(n_components, Integral):
-        raise TypeError(f"n_components must be an integer of at least 1, got {n_components!r}.")
-    if n_components < 1:
-        raise ValueError(f"n_components must be an integer of at least 1, got {n_components!r}.")
-
-
-def _as_numbers(name: str, value: object) -> Array:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be an array of numbers, got {value!r}: {error}. Give finite numbers.") from error
 
 
 def _open_interval(uniform: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 from torch import distributions
 
-from skcvae.priors._base import Array, QuantilePrior, check_components, checked_weights, finite, whitening
+from skcvae._checks import check_finite, check_number, check_probabilities
+from skcvae.priors._base import Array, QuantilePrior, whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class GaussianPrior(QuantilePrior):
     covariance: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        check_components(self.n_components)
+        check_number("n_components", self.n_components, numbers.Integral, 1)
         _factor("covariance", self._covariance(), self.n_components)
         _checked_size("mean", self._mean(), self.n_components)
 
@@ -56,10 +58,10 @@ class GaussianPrior(QuantilePrior):
         return self.mean is None and self.covariance is None
 
     def _mean(self) -> Array:
-        return np.zeros(self.n_components) if self.mean is None else finite("mean", self.mean, 1)
+        return np.zeros(self.n_components) if self.mean is None else check_finite("mean", self.mean, 1)
 
     def _covariance(self) -> Array:
-        return np.eye(self.n_components) if self.covariance is None else finite("covariance", self.covariance, 2)
+        return np.eye(self.n_components) if self.covariance is None else check_finite("covariance", self.covariance, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class UniformPrior(QuantilePrior):
     high: ArrayLike = 1.0
 
     def __post_init__(self) -> None:
-        check_components(self.n_components)
+        check_number("n_components", self.n_components, numbers.Integral, 1)
         low, high = self._box()
         if not (high > low).all():
             raise ValueError(f"high must be above low in every component, got low={low} and high={high}. Swap or widen them.")
@@ -107,7 +109,7 @@ class UniformPrior(QuantilePrior):
         return self._end("low", self.low), self._end("high", self.high)
 
     def _end(self, name: str, value: ArrayLike) -> Array:
-        end = finite(name, np.full(self.n_components, value) if np.ndim(value) == 0 else value, 1)
+        end = check_finite(name, np.full(self.n_components, value) if np.ndim(value) == 0 else value, 1)
         _checked_size(name, end, self.n_components)
         return end.copy()
 
@@ -163,7 +165,7 @@ class DirichletPrior(QuantilePrior):
         return whitening(mean, (np.diag(mean) - np.outer(mean, mean)) / (total + 1))
 
     def _values(self) -> Array:
-        return finite("concentration", self.concentration, 1)
+        return check_finite("concentration", self.concentration, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,17 +217,17 @@ class MixturePrior(QuantilePrior):
         return distributions.MixtureSameFamily(distributions.Categorical(weights), components)
 
     def _means(self) -> Array:
-        return finite("means", self.means, 2)
+        return check_finite("means", self.means, 2)
 
     def _covariances(self) -> Array:
         n, k = self._means().shape
         if np.ndim(self.covariances) == 0:
-            return np.broadcast_to(finite("covariances", self.covariances, 0) * np.eye(k), (n, k, k)).copy()
-        return finite("covariances", self.covariances, 3)
+            return np.broadcast_to(check_finite("covariances", self.covariances, 0) * np.eye(k), (n, k, k)).copy()
+        return check_finite("covariances", self.covariances, 3)
 
     def _weights(self) -> Array:
         n = len(self._means())
-        return np.full(n, 1 / n) if self.weights is None else checked_weights("weights", self.weights, n)
+        return np.full(n, 1 / n) if self.weights is None else check_probabilities("weights", self.weights, n)
 
 
 def axes_mixture(n_components: int) -> MixturePrior:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skcvae.priors._base import Array, Prior, checked_weights, finite, whitening
+from skcvae._checks import check_finite, check_probabilities
+from skcvae.priors._base import Array, Prior, whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +47,11 @@ class CategoricalPrior(Prior):
 
     def weights(self) -> Array:
         """The weights b, (K,)."""
-        return checked_weights("probs", self.probs)
+        return check_probabilities("probs", self.probs)
 
     def positions(self) -> Array:
         """The atoms z, (K, k)."""
-        return np.eye(len(self.weights())) if self.atoms is None else finite("atoms", self.atoms, 2)
+        return np.eye(len(self.weights())) if self.atoms is None else check_finite("atoms", self.atoms, 2)
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
         return self.positions()[rng.choice(len(self.weights()), size=n_samples, p=self.weights())]

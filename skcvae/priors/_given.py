@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,23 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, distributions
 
+from skcvae._random import seeded
 from skcvae.priors._base import Array, Prior, QuantilePrior
 
 #: Draws made to see whether a sampler gives what it should.
 TRIAL_DRAWS = 16
-
-
-@contextmanager
-def seeded_globals(rng: np.random.Generator):  # type: ignore[no-untyped-def]
-    """Seed the global generators of torch and numpy, and put them back as they were."""
-    seed, numpy_state = int(rng.integers(2**31)), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        try:
-            yield seed
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +57,8 @@ class SamplerPrior(Prior):
             return
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
-        with seeded_globals(rng) as seed:
+        seed = int(rng.integers(2**31))
+        with seeded(seed, with_numpy=True):
             draws = self.sampler(n_samples, seed)
         return checked_draws("The prior's sampler", draws, (n_samples, self.n_components))
 
@@ -117,7 +105,7 @@ class TorchPrior(Prior):
         return int(np.prod(self.joint.event_shape))
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
-        with seeded_globals(rng):
+        with seeded(int(rng.integers(2**31))):
             draws = self.joint.sample((n_samples,))
         return self._checked(draws)
 
