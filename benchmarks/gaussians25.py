@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from zoo import MODELS, two_stage
 
 from skcvae import CoupledVAE, metrics
+from skcvae._place import HOST
 from skcvae.datasets import gaussian_grid_means
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP
@@ -120,7 +121,7 @@ def measured(model: Any, seconds: float, seed: int) -> dict[str, Any]:
 def coupled(model: CoupledVAE, seed: int) -> dict[str, Any]:
     """What only a coupled model has: its certificate, and samples by their hole score."""
     Z = model.prior_.sample(N_SAMPLES, np.random.default_rng(2000 + seed))
-    samples, score = model._decoded(Z, "matched", np.random.default_rng(3000 + seed)), model.hole_score(Z)
+    samples, score = model._fitted.at(HOST).sample(Z, "matched", np.random.default_rng(3000 + seed)), model.hole_score(Z)
     bad = score > np.quantile(score, 0.9)
     record = {"chi2": model.coupling_.marginal_error, "draws": model.coupling_.n_draws}
     return record | {"holes": within(samples[bad]), "kept": within(samples[~bad])}

@@ -51,12 +51,13 @@ def measured(seed: int) -> dict[str, float]:
     reached, clock, plan_of = list[float](), Clock(), _polish._frozen_plan
 
     def watched(problem: Any, *args: Any) -> Any:
-        plan, moment = plan_of(problem, *args), clock.now()
+        made, moment = plan_of(problem, *args), clock.now()
+        plan = made[0] if isinstance(made, tuple) else made
         family = problem.family.tempered(problem.setting.epsilon)
         noisy = family.noise(problem.predicted(plan.z[:N_SAMPLES]), np.random.default_rng(seed))
         reached.extend([moment] if within(family.restore(noisy.detach().numpy())) >= ENOUGH else [])
         clock.stopped_since(moment)
-        return plan
+        return made
 
     _polish._frozen_plan = watched
     model = CoupledVAE(hidden_layer_sizes=WIDTHS, random_state=seed).fit(make_grid(0.05, seed))

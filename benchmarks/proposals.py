@@ -20,7 +20,8 @@ import torch
 from factors import digits
 
 from skcvae import CoupledVAE
-from skcvae.posteriors import LocalInference, PoolInference, defensive_draws, in_precision, posterior
+from skcvae._place import HOST
+from skcvae.posteriors import LocalInference, PoolInference, defensive_draws, posterior
 from skcvae.transport import SemiDual
 
 N_ROWS, LONG_RUN, PER_BLOCK = 50, 2**17, 2**14
@@ -47,9 +48,9 @@ def rows(k: int) -> None:
     start = time.perf_counter()
     model = CoupledVAE(k, proposal="encoder", formulation=solver, random_state=0).fit(first)
     seconds = time.perf_counter() - start
-    inference = in_precision(model._inference, torch.empty(0, dtype=torch.float64))
+    inference = model._fitted.at(HOST).inference
     assert isinstance(inference, LocalInference)
-    pooled = PoolInference(model._pool, inference.family, inference.epsilon)
+    pooled = PoolInference(model._fitted.pool, inference.family, inference.epsilon)
     x = torch.as_tensor(model.likelihood_.standardise(second[:N_ROWS]))
     generator = torch.Generator().manual_seed(0)
     prior_draws = torch.as_tensor(model.prior_.quasi_sample(LONG_RUN // 2, np.random.default_rng(5)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import distributions
 
-from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
-from skcvae.posteriors import Coordinates
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.priors import as_prior
 
 #: The models with their one hyperparameter.
@@ -45,8 +45,6 @@ def two_stage(vae: Any, X: np.ndarray) -> Any:
 
 def with_prior(vae: Any, prior: Any) -> Any:
     """A copy of a fitted VAE that samples from, and weighs its draws against, another prior."""
-    model, rng = copy.deepcopy(vae), np.random.default_rng(0)
-    parts = model.encoder_, model.module_, model.likelihood_, Coordinates(prior.distribution()), prior, None, rng
-    matched = model.likelihood_.tempered(model._temperature)
-    model.prior_, model._answers = prior, _amortise.inference(_amortise.Model(*parts), matched, vae.pool_size, True)
+    model = copy.deepcopy(vae)
+    model._fitted = dataclasses.replace(vae._fitted, prior=prior)
     return model

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skcvae import _training, objectives
 from skcvae._data import MOST_ASKED, Data
 from skcvae._memory import ROWS_AT_ONCE
+from skcvae._place import Place, moved
 from skcvae._random import make_torch_generator, seeded
 from skcvae._training import Course
-from skcvae.divergences import Measure
+from skcvae.divergences import Divergence, Measure
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder, has_modes
-from skcvae.posteriors import AmortisedInference, Coordinates, Encoder, Laplace, LocalDraws, Mixture, Rows, Scores
+from skcvae.posteriors import Coordinates, Encoder, Rows
 from skcvae.priors import Prior
 
-#: Draws of the prior to which the encoder's linear part is fitted before training, and whose moments Laplace approximations use.
+#: Draws of the prior to which the encoder's linear part is fitted before training.
 PRIOR_DRAWS = 4096
 #: Standard deviation that the encoder starts with, at least.
 SMALLEST_START = 1e-3
@@ -53,7 +57,7 @@ class Setting:
 
 @dataclass
 class Model:
-    """An autoencoder in training and its data; `coordinates` are the encoder's."""
+    """An autoencoder in training and its data; `coordinates` are the encoder's, `kind` is the name of the likelihood's class."""
 
     encoder: Encoder
     decoder: Decoder
@@ -63,12 +67,28 @@ class Model:
     data: Data
     rng: np.random.Generator
     x_val: Tensor | None = None
+    kind: str = ""
 
     @property
-    def held(self) -> dict[str, Any]:
-        """The data."""
-        of_rows = {} if self.data.held is None else {"x": self.data.held}
-        return {"data": self.data} | of_rows | ({} if self.x_val is None else {"x_val": self.x_val})
+    def modules(self) -> dict[str, nn.Module]:
+        """What is trained."""
+        return {"encoder": self.encoder, "decoder": self.decoder, "family": self.family}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and the generator's state."""
+        weights = {name: dict(module.state_dict()) for name, module in self.modules.items()}
+        return {"weights": weights, "rng": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        for name, module in self.modules.items():
+            module.load_state_dict(state["weights"][name])
+        self.rng.bit_generator.state = state["rng"]
+
+    def snapshot(self) -> Model:
+        """A copy on the same data, with modules in prediction mode, that this one's training does not move."""
+        encoder, decoder, family, rng = copy.deepcopy((self.encoder, self.decoder, self.family, self.rng))
+        return replace(self, encoder=encoder.eval(), decoder=decoder.eval(), family=family.eval(), rng=rng)
 
     def train(self, mode: bool = True) -> None:
         """Let layers that act otherwise in training act so, or not."""
@@ -89,7 +109,7 @@ class Model:
 
     def _divergence(self, rows: Rows, y: Tensor, log_q: Tensor) -> Tensor:
         """Kullback-Leibler divergence of each row's posterior to the prior, (n,): in closed form, or from its draw."""
-        gaussian = self.coordinates.gaussian(self.data.like)
+        gaussian = self.coordinates.gaussian(y)
         closed = None if gaussian is None else rows.divergence(gaussian)
         if closed is not None:
             return closed
@@ -101,16 +121,16 @@ class Model:
 @torch.no_grad()
 def start(model: Model, temperature: float) -> None:
     """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
-    z = torch.as_tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng)).to(model.data.like)
+    z = model.data.place.tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng))
     some = model.data.rows(model.data.some(MOST_ASKED, model.rng))
     weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature)
     model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
     images = model.family.tempered(max(temperature, 1e-6)).noise(model.decoder(z), model.rng)
     axes = weight[: images.shape[1]]  # (d, r)
     slope, level, spread = _regression(images @ axes, model.coordinates.of(z.double()))
-    outputs = model.encoder.conditional.constant(level, spread.clamp(min=SMALLEST_START)).to(model.data.like)
-    weights = torch.zeros(len(outputs), images.shape[1]).to(model.data.like)
-    weights[: len(level)] = (slope.T @ axes.T.double()).to(model.data.like)
+    outputs = model.encoder.conditional.constant(level, spread.clamp(min=SMALLEST_START)).to(images)
+    weights = images.new_zeros(len(outputs), images.shape[1])
+    weights[: len(level)] = (slope.T @ axes.T.double()).to(images)
     model.encoder.network.set_linear(weights, outputs)  # type: ignore[operator]
 
 
@@ -122,26 +142,37 @@ def _regression(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return solution[:-1], solution[-1], residual.square().mean(0).sqrt()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Streaming:
+    """What a part of `partial_fit` goes on with, on the CPU: Adam's moments, the divergence's own state and the precision."""
+
+    optimiser: dict[str, Any]
+    penalty: dict[str, Any] | None
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, eq=False)
 class Trained:
-    """The curves of the loss and of the validation rows' score, in standardised nats, and what a part to come goes on with."""
+    """Losses and scores of validation rows, in standardised nats, whether training ended by itself, and what goes on to a part."""
 
     losses: list[float]
     scores: list[float] | None
-    measure: Measure | None
-    moments: dict[str, Any]
+    converged: bool
+    streaming: Streaming
 
 
-def train(course: Course[Model], measure: Measure | None, setting: Setting, moments: dict[str, Any] | None = None) -> Trained:
-    """Descend on minibatches, from the moments of an optimiser where they are given."""
+def train(course: Course[Model], divergence: Divergence | None, setting: Setting, last: Streaming | None = None) -> Trained:
+    """Descend on minibatches, from the state of the part before where it is given."""
     model = course.root
-    steps = course.loop("train", lambda: _Steps(model, measure, setting, moments), setting.max_iter)
+    steps = course.loop("train", lambda: Steps(model, divergence, setting, last), setting.max_iter)
     model.train(False)
     if steps.held_out is not None:
-        steps.held_out.restore()
+        steps.held_out.finish(course.stopped)
     _check_finite(model)
+    penalty = None if steps.penalty is None else steps.penalty.carried()
+    streaming = Streaming(moved(steps.optimiser.state_dict(), Place(model.data.place.dtype)), penalty, model.data.place.dtype)
     scores = None if steps.held_out is None else steps.held_out.scores
-    return Trained(steps.losses, scores, measure, steps.optimiser.state_dict())
+    return Trained(steps.losses, scores, steps.converged and not course.stopped, streaming)
 
 
 @torch.no_grad()
@@ -153,43 +184,75 @@ def _check_finite(model: Model) -> None:
         raise _training.Diverged("the last step made the loss infinite or NaN")
 
 
-class _Steps:
+class Steps:
     """The state that goes from one training step to the next."""
 
-    def __init__(self, model: Model, measure: Measure | None, setting: Setting, moments: dict[str, Any] | None) -> None:
-        self.model, self.setting, self.losses = model, setting, list[float]()
+    def __init__(self, model: Model, divergence: Divergence | None, setting: Setting, last: Streaming | None) -> None:
+        self.model, self.setting, self.losses, self.converged = model, setting, list[float](), False
         self.generator = make_torch_generator(model.rng)
         self.batches = _Batches(model.data, setting.batch_size, self.generator)
-        self.optimiser = _training.adam([model.encoder, model.decoder, model.family], setting.learning_rate)
-        if moments is not None:
-            self.optimiser.load_state_dict(moments)
+        self.optimiser = _training.adam(model.modules.values(), setting.learning_rate)
+        self.cycle = _training.Cycle(setting.max_iter)
         self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
-        self.penalty = None if measure is None else _Penalty(model, measure, setting)
-        self.has_modes = has_modes(model.encoder) or has_modes(model.decoder)
+        self.penalty = None if divergence is None else _Penalty(model, divergence, setting)
+        self.has_modes = has_modes(model.encoder.network) or has_modes(model.decoder)
         self.rng = np.random.default_rng(int(model.rng.integers(2**63)))
         self.held_out = None if model.x_val is None else _HeldOut(model, model.x_val, setting)
+        if last is not None:
+            self.optimiser.load_state_dict(copy.deepcopy(last.optimiser))  # torch would go on in the same tensors
+            if self.penalty is not None and last.penalty is not None:
+                self.penalty.carry_on(last.penalty)
         model.train()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on, but for the model's own state."""
+        return {
+            "losses": np.array(self.losses),
+            "generator": self.generator.get_state(),
+            "rng": self.rng.bit_generator.state,
+            "parts": {name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.losses = state["losses"].tolist()
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
+        self.generator.set_state(state["generator"])
+        self.rng.bit_generator.state = state["rng"]
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"batches": self.batches, "optimiser": self.optimiser, "cycle": self.cycle, "plateau": self.plateau}
+        return parts | {name: getattr(self, name) for name in ("penalty", "held_out") if getattr(self, name) is not None}
+
     def step(self, t: int) -> bool:
-        """One step; True when training may end."""
+        """One step; True when training may end: at the end of the cooling that a plateau began."""
         setting = self.setting
-        cycle = _training.one_cycle(t / setting.max_iter) if setting.has_cycle else 1.0
-        _training.set_learning_rate(self.optimiser, setting.learning_rate * cycle)
-        with seeded(int(self.rng.integers(2**63))) if self.has_modes else nullcontext():  # for layers that draw
+        _training.set_learning_rate(self.optimiser, setting.learning_rate * (self.cycle.factor(t) if setting.has_cycle else 1.0))
+        device = self.model.data.place.device
+        with seeded(int(self.rng.integers(2**63)), device=device) if self.has_modes else nullcontext():  # for layers that draw
             self.losses.append(_training.descend(self.optimiser, self._loss(self.batches.following(), self._kl_weight(t))))
-        if t < setting.rising:
-            return False
-        return self.plateau.reached(self.losses[-1]) if self.held_out is None else self.held_out.stop(t)
+        risen = t >= setting.rising
+        stalled = self.held_out.stalled(t, risen) if self.held_out is not None else risen and self.plateau.reached(self.losses[-1])
+        if stalled:
+            self.cycle.cool(t + 1)
+        self.converged = self.cycle.is_over(t)
+        return self.converged
 
     def _kl_weight(self, t: int) -> float:
         rising = self.setting.rising
         return self.setting.kl_weight * min(1.0, (t + 1) / rising if rising else 1.0)
 
     def _loss(self, x: Tensor, kl_weight: float) -> Tensor:
-        noise = torch.randn(len(x), 1, self.model.encoder.n_coordinates, generator=self.generator).to(x)
+        noise = _normal((len(x), 1, self.model.encoder.n_coordinates), self.generator).to(x)
         z, log_likelihood, kl = self.model.terms(x, noise, kl_weight > 0)
         penalty = 0.0 if self.penalty is None else self.penalty(z)
         return objectives.autoencoding(log_likelihood, kl, penalty, kl_weight, self.setting.divergence_weight)
+
+
+def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Standard normal numbers in single precision, the same under every default type of torch."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 class _HeldOut:
@@ -197,25 +260,47 @@ class _HeldOut:
 
     def __init__(self, model: Model, x: Tensor, setting: Setting) -> None:
         self.model, self.x, self.setting, self.scores = model, x, setting, list[float]()
-        noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=torch.Generator().manual_seed(0))
-        self.noise = noise.to(x)
+        self.noise = _normal((len(x), 1, model.encoder.n_coordinates), torch.Generator().manual_seed(0)).to(x)
+        self.highest, self.weights = -math.inf, dict[str, Any]()
+        self.first = 0
 
-    def stop(self, t: int) -> bool:
-        """Note the score after every window; True when it has not risen by `tol` over `patience` of them."""
+    def stalled(self, t: int, risen: bool) -> bool:
+        """Note the score after every window; True when it has not risen by `tol` over `patience` of them.
+
+        Scores of the steps over which a weight still rises are noted, and choose no weights.
+        """
         if (t + 1) % _training.WINDOW:
             return False
+        self._note(risen)
+        return risen and _training.has_stalled(
+            [-score for score in self.scores[self.first :]], self.setting.tol, self.setting.patience
+        )
+
+    def finish(self, was_stopped: bool) -> None:
+        """Put the weights with the highest score back; where no window was whole, note the score at the end."""
+        if not self.scores:
+            self._note(True)
+            self.model.train(False)
+        if self.weights:
+            for name, module in self.model.modules.items():
+                module.load_state_dict(self.weights[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores and the weights with the highest."""
+        return {"scores": self.scores, "highest": self.highest, "weights": self.weights, "first": self.first}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.scores, self.highest = list(state["scores"]), state["highest"]
+        self.weights, self.first = state["weights"], state["first"]
+
+    def _note(self, counts: bool) -> None:
         self.scores.append(self._score())
-        if self.scores[-1] == max(self.scores):
-            self.weights = [copy.deepcopy(module.state_dict()) for module in self._modules()]
-        return _training.has_stalled([-score for score in self.scores], self.setting.tol, self.setting.patience)
-
-    def restore(self) -> None:
-        """Put the weights with the highest score back."""
-        for module, weights in zip(self._modules(), self.weights if self.scores else (), strict=bool(self.scores)):
-            module.load_state_dict(weights)
-
-    def _modules(self) -> tuple[nn.Module, ...]:
-        return self.model.encoder, self.model.decoder, self.model.family
+        if not counts:
+            self.first = len(self.scores)
+        elif self.scores[-1] > self.highest:
+            self.highest = self.scores[-1]
+            self.weights = {name: copy.deepcopy(dict(module.state_dict())) for name, module in self.model.modules.items()}
 
     @torch.no_grad()
     def _score(self) -> float:
@@ -231,20 +316,63 @@ class _HeldOut:
 class _Penalty:
     """A divergence in use, on standardised codes and fresh draws from the prior."""
 
-    def __init__(self, model: Model, measure: Measure, setting: Setting) -> None:
-        self.measure, self.decoder = measure, model.decoder
-        self.draws = model.prior.stream(min(setting.batch_size, len(model.data)), model.rng)
+    draws: Callable[[], NDArray[np.float64]]
+
+    def __init__(self, model: Model, divergence: Divergence, setting: Setting) -> None:
+        self.model, place = model, model.data.place
+        n_coordinates = model.decoder.inputs(place.tensor(model.prior.sample(1, np.random.default_rng(0)))).shape[1]
+        measure = divergence.begin(n_coordinates, make_torch_generator(model.rng))
+        self.measure: Measure = measure.to(place.device, place.dtype)
+        self.size = min(setting.batch_size, len(model.data))
+        self._begin_stream(int(model.rng.integers(2**63)))
         has_critic = next(measure.parameters(), None) is not None
         self.optimiser = _training.adam([measure], setting.learning_rate) if has_critic else None
 
     def __call__(self, z: Tensor) -> Tensor:
         """The divergence, after one step of the critic where there is one."""
-        codes, draws = (self.decoder.whitened(points) for points in (z, torch.as_tensor(self.draws()).to(z)))
+        self.taken += 1
+        codes, draws = (self.model.decoder.whitened(points) for points in (z, self.model.data.place.tensor(self.draws())))
         critic_loss = self.measure.critic_loss(codes.detach(), draws)
         if self.optimiser is not None and critic_loss is not None:
             _training.descend(self.optimiser, critic_loss)
         value: Tensor = self.measure(codes, draws)
         return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """The measure's state, its optimiser's, and how many draws were taken from which seed."""
+        return {**self._carried(), "seed": self.seed, "taken": self.taken}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.carry_on(state)
+        self._begin_stream(state["seed"])
+        for _ in range(state["taken"]):
+            self.draws()
+        self.taken = state["taken"]
+
+    def carried(self) -> dict[str, Any]:
+        """What a part to come goes on with, on the CPU."""
+        return moved(self._carried(), Place(self.model.data.place.dtype))
+
+    def carry_on(self, state: dict[str, Any]) -> None:
+        """Go on with the measure and its optimiser as they were."""
+        self.measure.load_state_dict(state["measure"])
+        if state["generator"] is not None and self.measure.generator is not None:
+            self.measure.generator.set_state(state["generator"])
+        if self.optimiser is not None:
+            self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+
+    def _carried(self) -> dict[str, Any]:
+        generator = self.measure.generator
+        return {
+            "measure": {name: value.clone() for name, value in self.measure.state_dict().items()},
+            "generator": None if generator is None else generator.get_state(),
+            "optimiser": None if self.optimiser is None else copy.deepcopy(self.optimiser.state_dict()),
+        }
+
+    def _begin_stream(self, seed: int) -> None:
+        self.seed, self.taken = seed, 0
+        self.draws = self.model.prior.stream(self.size, np.random.default_rng(seed))
 
 
 class _Batches:
@@ -253,13 +381,29 @@ class _Batches:
     def __init__(self, data: Data, size: int, generator: torch.Generator) -> None:
         self.data, self.size, self.generator = data, min(size, len(data)), generator
         self.left: list[Tensor] = []
+        self.epoch = generator.get_state()
 
     def following(self) -> Tensor:
         """The next batch."""
         if not self.left:
-            order = torch.randperm(len(self.data), generator=self.generator).to(self.data.index_device)
-            self.left = [index for index in order.split(self.size) if len(index) == self.size][::-1]
+            self.epoch = self.generator.get_state()
+            self.left = self._order(self.generator)
         return self.data.rows(self.left.pop())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The generator's state before the present order, and how many batches of it are left."""
+        return {"epoch": self.epoch, "left": len(self.left)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.epoch = state["epoch"]
+        generator = torch.Generator()
+        generator.set_state(self.epoch)
+        self.left = self._order(generator)[: state["left"]]
+
+    def _order(self, generator: torch.Generator) -> list[Tensor]:
+        order = torch.randperm(len(self.data), generator=generator).to(self.data.index_device)
+        return [index for index in order.split(self.size) if len(index) == self.size][::-1]
 
 
 @torch.no_grad()
@@ -269,10 +413,10 @@ def residual(model: Model) -> Tensor:
     The rows are those of validation where there are some: what is left of fitted ones may be next to nothing.
     """
     generator = make_torch_generator(model.rng)
-    total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.like.device)
+    total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.place.device)
     n_rows = len(model.data) if model.x_val is None else len(model.x_val)
     for x in model.data.blocks() if model.x_val is None else model.x_val.split(ROWS_AT_ONCE):
-        noise = torch.randn(len(x), 1, model.encoder.n_coordinates, generator=generator).to(x)
+        noise = _normal((len(x), 1, model.encoder.n_coordinates), generator).to(x)
         mean = model.family.mean(model.decoder(model.latent(x, noise)))
         total += (x - mean).double().square().sum(0)
     return (total / n_rows).sqrt()
@@ -282,24 +426,6 @@ def residual(model: Model) -> Tensor:
 def aggregate(model: Model, n_draws: int) -> Tensor:
     """Draws of the aggregate posterior, (n_draws, k): one of each of that many randomly chosen rows' posteriors."""
     index = torch.as_tensor(model.rng.integers(len(model.data), size=n_draws))
-    noise = torch.as_tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates))).to(model.data.like)
+    noise = model.data.place.tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates)))
     draws = zip(index.split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
     return torch.cat([model.latent(model.data.rows(places), eps) for places, eps in draws])
-
-
-@torch.no_grad()
-def inference(model: Model, family: Family, n_draws: int, is_taught: bool) -> AmortisedInference:
-    """What answers for rows of data, in double precision on the CPU.
-
-    `family` is the one that samples are drawn from. An encoder that the loss has not taught the posterior's spread is no proposal:
-    the Laplace approximation from its centre is.
-    """
-    encoder, decoder, family = model.encoder.double().cpu(), model.decoder.double().cpu(), family.double().cpu()
-    z, log_weights = (torch.as_tensor(array) for array in model.prior.weighted(n_draws, model.rng))
-    key, normaliser = family.natural(decoder(z))
-    mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), model.coordinates
-    if coordinates.distribution is None:
-        return AmortisedInference(encoder, coordinates, decoder, mixture, None)
-    y = coordinates.of(torch.as_tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng)))
-    proposal = encoder if is_taught else Laplace(encoder, decoder, family, coordinates, y)
-    return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))

@@ -6,29 +6,29 @@ import dataclasses
 import numbers
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 
 from skcvae import _amortise, _random
 from skcvae import _checks as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
-from skcvae._fitting import check_batch, nothing_lost
+from skcvae._fitted import AutoencoderFit, Curve, host_copy
+from skcvae._fitting import check_batch, validation_rows
+from skcvae._place import as_array
 from skcvae._training import Course
-from skcvae.divergences import DIVERGENCES, Divergence, Measure
-from skcvae.likelihoods import Family
+from skcvae.divergences import DIVERGENCES, Divergence
 from skcvae.networks import fewest_rows
-from skcvae.posteriors import POSTERIORS, AmortisedInference, Coordinates, Encoder, Inference, Point, PosteriorFamily
+from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Point, PosteriorFamily, check_differentiable
 from skcvae.priors import Prior, as_prior
 
 #: What the docstrings of the estimators share.
 SHARED = {
     "head": """
-    n_components : int, default=2
-        Dimension k of the latent variable.
+    n_components : int, default=None
+        Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
     likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
@@ -47,9 +47,10 @@ SHARED = {
     learning_rate_init : float, default=1e-3
         Learning rate of Adam.
     max_iter : int, default=8000
-        Steps of the training.
+        Most steps of the training.
     tol : float, default=1e-2
-        Training stops when the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps.
+        When the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps, the learning rate falls to zero
+        over half as many steps as were made, and training ends.
     n_iter_no_change : int, default=10
         Windows to wait for.
     device : str or torch.device, default="auto"
@@ -59,8 +60,8 @@ SHARED = {
     verbose : bool, default=False
         Show progress.
     checkpoint : path or None, default=None
-        A file in which the fit keeps its state, every 200 steps. Where it is there, `fit` goes on
-        from it and ends as if it had not been interrupted; at the end it is removed. It is a pickle: resume only from your own.
+        A folder in which every fit keeps its state, in a file of its own, every 200 steps; the fits of a grid search may share it.
+        Where a fit finds its file it goes on from it and ends as if it had not been interrupted; at the end the file is removed.
     warm_start : bool, default=False
         Go on from the weights of the last fit, with units and likelihood as they were, instead of starting anew.
 
@@ -88,6 +89,12 @@ def documented(model: type) -> type:
     return model
 
 
+def _started(model: _amortise.Model, temperature: float) -> dict[str, Any]:
+    """The start as a stage, whose result is the model's own state."""
+    _amortise.start(model, temperature)
+    return {}
+
+
 class _MethodAndParameter:
     """A method whose name is a parameter's as well: what is read is the method, what is written the parameter."""
 
@@ -108,19 +115,19 @@ class _MethodAndParameter:
 class AutoencoderModel(LatentVariableModel):
     """An encoder and a decoder trained together; a model says which weights its loss has."""
 
-    encoder_: Encoder
     #: `model.posterior(X)` is the method; the parameter is in `get_params()`.
     posterior = _MethodAndParameter(LatentVariableModel.posterior)
     #: A name or an object, where the loss has a divergence of the aggregate posterior.
     divergence: str | Divergence = "mmd"
     #: Share of the steps over which the weight of the divergence of each row's posterior rises.
     annealing: float = 0.0
-    _answers: AmortisedInference
-    loss_curve_: list[float]
-    _trained_family: Family
-    _part: _amortise.Trained
-    _aggregate: NDArray[np.float64]
-    _remedy = "Raise pool_size, lower n_components or choose a richer posterior."
+    _fitted: AutoencoderFit
+    _streaming: _amortise.Streaming | None
+
+    @property
+    def encoder_(self) -> Encoder:
+        """The encoder, on the CPU."""
+        return cast(AutoencoderFit, self._record).encoder
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Parameters by name, as in scikit-learn."""
@@ -130,26 +137,18 @@ class AutoencoderModel(LatentVariableModel):
     def _weights(self) -> tuple[float, float]:
         """Weights of the divergence of each row's posterior and of the aggregate's, from checked parameters."""
 
-    @property
-    def _inference(self) -> Inference:
-        return self._answers
-
-    def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        return self._aggregate[rng.integers(len(self._aggregate), size=n_samples)]
-
-    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
+    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> AutoencoderFit:
         setting, is_warm = self._setting(), self._is_warm
-        model = self._model(X, setting.kl_weight, _random.make_rng(self.random_state), is_warm)
-        model.x_val = model.family.standardised_as(X_val, model.data.like)
-        measure = self._measure(model, setting)
-        course = self._course(model, (X, X_val), watch)
+        divergence = self._chosen_divergence(setting)
+        course = self._course(lambda rng: self._model(X, X_val, setting.kl_weight, rng, is_warm), (X, X_val), watch)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_warm:
-                course.stage("start", lambda: _amortise.start(course.root, setting.kl_weight))
-            trained = _amortise.train(course, measure, setting)
-        self._keep(course.root, trained.losses, trained.scores, setting)
-        self.__dict__.pop("_part", None)
+                course.stage("start", lambda: _started(course.root, setting.kl_weight))
+            trained = _amortise.train(course, divergence, setting)
+            losses = Curve().extended(loss + course.root.family.log_volume for loss in trained.losses)
+            record = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
         course.end()
+        return record
 
     def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
         """One pass over some rows in minibatches, at a constant learning rate; for data that come in parts.
@@ -174,28 +173,29 @@ class AutoencoderModel(LatentVariableModel):
         TypeError, ValueError, FloatingPointError, MemoryError
             As in `fit`; the model stays as it was.
         """
-        with nothing_lost(self):
-            is_begun = hasattr(self, "module_")
-            rows = check.check_X(self, X, fitting=not is_begun, training=True)
+
+        def fitted(worker: Self) -> tuple[AutoencoderFit, _amortise.Streaming]:
+            is_begun = hasattr(worker, "_fitted")
+            rows = check.check_X(worker, X, fitting=not is_begun, training=True)
             if not is_begun:
                 check.check_varying(rows)
-            self._fit_part(rows, is_begun)
+            return worker._fit_part(rows, is_begun)
+
+        self._advance(fitted)
         return self
 
-    def _fit_part(self, X: NDArray, is_begun: bool) -> None:
-        setting, before = self._part_setting(len(X)), list(self.loss_curve_) if is_begun else []
-        model = self._model(X, setting.kl_weight, _random.make_rng(self.random_state, stream=len(before)), is_begun)
-        last = getattr(self, "_part", None)
-        measure = self._measure(model, setting) if last is None else last.measure
-        course = Course(model, bool(self.verbose), None, None)
+    def _fit_part(self, X: NDArray, is_begun: bool) -> tuple[AutoencoderFit, _amortise.Streaming]:
+        setting, before = self._part_setting(len(X)), self._record.losses if is_begun else Curve()
+        rng = _random.make_rng(self.random_state, stream=len(before))
+        divergence = self._chosen_divergence(setting)
+        model = self._model(X, None, setting.kl_weight, rng, is_begun)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_begun:
                 _amortise.start(model, setting.kl_weight)
-            trained = _amortise.train(course, measure, setting, None if last is None else last.moments)
-        self._keep(model, trained.losses, None, setting)
-        self._part, self.converged_ = trained, False
-        self.loss_curve_ = before + self.loss_curve_
-        self.n_iter_ = len(self.loss_curve_)
+            course = Course(model, bool(self.verbose))
+            trained = _amortise.train(course, divergence, setting, getattr(self, "_streaming", None))
+            losses = before.extended(loss + model.family.log_volume for loss in trained.losses)
+            return self._found(model, losses, None, False, min(int(self.pool_size), len(X))), trained.streaming
 
     def _part_setting(self, n_rows: int) -> _amortise.Setting:
         setting = self._setting()
@@ -203,46 +203,58 @@ class AutoencoderModel(LatentVariableModel):
         size = n_rows // n_steps
         return dataclasses.replace(setting, max_iter=n_steps, batch_size=size, tol=0.0, annealing=0.0, has_cycle=False)
 
-    @property
-    def _last_family(self) -> Family:
-        return self._trained_family
+    def _concluded(self, root: _amortise.Model, owner: Any) -> AutoencoderFit:
+        losses = Curve().extended(loss + root.family.log_volume for loss in owner.losses)
+        return self._found(root, losses, None, False, int(self.pool_size))
 
-    def _conclude(self, root: _amortise.Model, owner: Any) -> None:
-        root.train(False)
-        self._keep(root, list(owner.losses), None, self._setting())
+    def _found(
+        self, model: _amortise.Model, losses: Curve, scores: list[float] | None, converged: bool, n_aggregate: int
+    ) -> AutoencoderFit:
+        """The record; where the loss does not set the noise, its scale is put to what the decoder leaves."""
+        kl_weight = self._setting().kl_weight
+        is_taught = kl_weight > 0
+        temperature, trained_family = kl_weight if is_taught else 1.0, host_copy(model.family)
+        family = trained_family if is_taught else host_copy(trained_family.refitted(_amortise.residual(model).cpu()))
+        return AutoencoderFit(
+            prior=model.prior,
+            decoder=host_copy(model.decoder),
+            family=family,
+            temperature=temperature,
+            dtype=model.data.precision(family, temperature),
+            kind=model.kind,
+            losses=losses,
+            validation_scores=None if scores is None else tuple(score - family.log_volume for score in scores),
+            converged=converged,
+            encoder=host_copy(model.encoder),
+            trained_family=trained_family,
+            aggregate=as_array(_amortise.aggregate(model, n_aggregate).double()),
+            n_draws=int(self.pool_size),
+            seed=int(model.rng.integers(2**63)),
+            is_taught=is_taught,
+        )
 
-    def _keep(self, model: _amortise.Model, losses: list[float], scores: list[float] | None, setting: _amortise.Setting) -> None:
-        is_taught = setting.kl_weight > 0
-        self._temperature = setting.kl_weight if is_taught else 1.0
-        family = model.family if is_taught else model.family.refitted(_amortise.residual(model))
-        self._trained_family = model.family.cpu()
-        self._aggregate = _amortise.aggregate(model, self.pool_size).double().cpu().numpy()
-        self.prior_, self.likelihood_ = model.prior, family.double().cpu()
-        self._answers = _amortise.inference(model, self.likelihood_.tempered(self._temperature), self.pool_size, is_taught)
-        self.encoder_, self.module_ = model.encoder, model.decoder
-        self.loss_curve_ = [loss + family.log_volume for loss in losses]
-        self.validation_scores_ = None if scores is None else [score - family.log_volume for score in scores]
-        self._coarsest = model.data.precision(self.likelihood_, self._temperature)
-        self.n_iter_ = len(losses)
-        self.converged_ = self.n_iter_ < setting.max_iter
-
-    def _model(self, X: NDArray, kl_weight: float, rng: np.random.Generator, is_warm: bool) -> _amortise.Model:
+    def _model(
+        self, X: NDArray, X_val: NDArray | None, kl_weight: float, rng: np.random.Generator, is_warm: bool
+    ) -> _amortise.Model:
         architecture = self._architecture(X.shape[1])
         prior = as_prior(self.prior, self.n_components)
         posterior = self._posterior(prior, kl_weight)
-        family = self._bound_likelihood(X, rng, is_warm)
+        family, kind = self._bound_likelihood(X, rng, is_warm)
         generator = _random.make_torch_generator(rng)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
         network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
         check_batch(self.batch_size, fewest_rows(network))
-        decoder = self._decoder(architecture, prior, family, generator)
-        encoder = Encoder(network, conditional)
+        encoder, decoder, dtype = Encoder(network, conditional), self._decoder(architecture, prior, family, generator), None
         if is_warm:
-            self._take_weights(encoder_=encoder, module_=decoder)
-        data = self._data(family, X, 1.0)
-        like = data.like
-        return _amortise.Model(encoder.to(like), decoder.to(like), family.to(like), coordinates, prior, data, rng)
+            self._take_weights(encoder=encoder, decoder=decoder)
+            dtype = next(self._record.decoder.parameters()).dtype
+        data = self._data(family, X, 1.0, dtype)
+        x_val = validation_rows(family, X_val, data.place)
+        encoder, decoder, family = (data.place.module(encoder), data.place.module(decoder), data.place.module(family))
+        if kl_weight == 0 and coordinates.distribution is not None:  # scores will need the decoder's Jacobian
+            check_differentiable(decoder, coordinates, data.place.tensor(prior.sample(2, np.random.default_rng(0))))
+        return _amortise.Model(encoder, decoder, family, coordinates, prior, data, rng, x_val, kind)
 
     def _posterior(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
         chosen = check.choose("posterior", vars(self)["posterior"], POSTERIORS, PosteriorFamily)
@@ -256,16 +268,15 @@ class AutoencoderModel(LatentVariableModel):
             )
         return family
 
-    def _measure(self, model: _amortise.Model, setting: _amortise.Setting) -> Measure | None:
+    def _chosen_divergence(self, setting: _amortise.Setting) -> Divergence | None:
+        """The divergence of the aggregate posterior, where the loss has one."""
         chosen = check.choose("divergence", self.divergence, DIVERGENCES, Divergence)
         if setting.divergence_weight == 0:
             return None
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
         name = f"batch_size with {type(divergence).__name__}"
         check.check_number(name, setting.batch_size, numbers.Integral, divergence.fewest_rows)
-        like, z = model.data.like, torch.as_tensor(model.prior.sample(1, np.random.default_rng(0)))
-        n_coordinates = model.decoder.inputs(z.to(like)).shape[1]
-        return divergence.begin(n_coordinates, _random.make_torch_generator(model.rng)).to(like)
+        return divergence
 
     def _setting(self) -> _amortise.Setting:
         self._check_shared_numbers()

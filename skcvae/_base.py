@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,10 +17,13 @@ from torch import Tensor, nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _persistence, _place, _random, posteriors
+from skcvae._context import computing
+from skcvae._fitted import Fit, Placed
 from skcvae._fitting import FittedModel
+from skcvae._place import Place, as_array
 from skcvae.likelihoods import Family
-from skcvae.posteriors import Inference, Posterior
-from skcvae.priors import CategoricalPrior, Prior
+from skcvae.posteriors import Posterior
+from skcvae.priors import Prior
 
 #: Keeps the inverse of a standard error of zero finite.
 TINY = 1e-12
@@ -30,23 +31,48 @@ TINY = 1e-12
 FEWEST_EFFECTIVE_DRAWS = 10
 NOISES = ("matched", "model", "mean")
 SOURCES = ("prior", "aggregate")
+#: What is told of a posterior of many rows that does not fit into memory.
+FEWER_ROWS = "Give fewer rows at a time, or use transform, which gives means only."
 
 
 class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, FittedModel):
-    """Base of the estimators: a decoder, a likelihood, a prior, and an inference that answers for rows of data."""
+    """Base of the estimators: all that they answer is asked of the record of their fit, where it computes."""
 
-    prior_: Prior
-    likelihood_: Family
-    module_: nn.Module
-    _temperature: float
-    #: The precision that inference needs, at least.
-    _coarsest: torch.dtype
-    #: What a warning of few effective draws advises.
-    _remedy: str
+    @property
+    def prior_(self) -> Prior:
+        """The prior."""
+        return self._record.prior
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        _persistence.ESTIMATORS[cls.__name__] = cls
+    @property
+    def likelihood_(self) -> Family:
+        """The likelihood, bound to the units of the data."""
+        return self._record.family
+
+    @property
+    def module_(self) -> nn.Module:
+        """The decoder, on the CPU."""
+        return self._record.decoder
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The loss of each training step, in nats."""
+        return self._record.losses.numbers()
+
+    @property
+    def n_iter_(self) -> int:
+        """Training steps made."""
+        return len(self._record.losses)
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """Scores of the rows that were not fitted, in nats, or None where there were none."""
+        scores = self._record.validation_scores
+        return None if scores is None else list(scores)
+
+    @property
+    def converged_(self) -> bool:
+        """Whether the fit ended by itself."""
+        return self._record.converged
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one file that `skcvae.load` reads: weights and the pool, never the training data.
@@ -55,18 +81,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         ----------
         path : str or path
             A TypeError says where the model holds an object that is not of skcvae, such as your own torch module.
+
+        A `random_state` that is a generator and `checkpoint` are None in the loaded model. What `set_output` chose is kept;
+        callbacks and metadata requests are not.
         """
         check_is_fitted(self)
         _persistence.save(self, path)
-
-    @property
-    @abstractmethod
-    def _inference(self) -> Inference:
-        """What answers for rows of data, as fitted; `in_precision` brings it to a precision and a device."""
-
-    @abstractmethod
-    def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Draws of z from the aggregate posterior, (n_samples, k)."""
 
     def transform(self, X: ArrayLike) -> NDArray:
         r"""Posterior means, :math:`E[z \mid x]`.
@@ -79,8 +99,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_components), in the precision of X
         """
-        inference = self._inference_for(X := self._checked(X))
-        return self._rowwise(X, inference.mean)
+        return self._rowwise(self._checked(X), lambda model, x: model.inference.mean(x))
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray:
         r"""Decoder means, :math:`E[x \mid z]`.
@@ -93,8 +112,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, d), in the precision of Z
         """
-        check_is_fitted(self)
-        return _memory.in_blocks(check.check_latent(Z, self.prior_.n_components), self._decoded_mean)
+        return self._pointwise(self._checked_latent(Z), Placed.mean)
 
     def reconstruct(self, X: ArrayLike) -> NDArray:
         r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
@@ -110,8 +128,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, d), in the precision of X
         """
-        inference = self._inference_for(X := self._checked(X))
-        return self._restored(self._rowwise(X, inference.reconstruction))
+
+        def restored(model: Placed, x: Tensor) -> NDArray:
+            return model.restored(model.inference.reconstruction(x))
+
+        return self._rowwise(self._checked(X), restored)
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
@@ -124,9 +145,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         skcvae.posteriors.Posterior
         """
-        inference = self._inference_for(X := self._checked(X))
-        with _memory.enough_memory("Give fewer rows at a time, or use transform, which gives means only."):
-            return posteriors.posterior(inference, self._standardised(X))
+        rows = self._checked(X)
+        with _memory.enough_memory(FEWER_ROWS), computing(with_gradients=False):
+            model = self._at(rows.dtype)
+            return posteriors.posterior(model.inference, model.standardised(rows))
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
         """Draws from each row's posterior: weighted draws of the prior, resampled, or fresh draws of the encoder.
@@ -141,9 +163,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_samples, n_components), in the precision of X
         """
-        inference = self._inference_for(X := self._checked(X))
-        rng = _random.draws_rng(n_samples, random_state, (len(X), n_samples, self.prior_.n_components), X.dtype)
-        return self._rowwise(X, lambda x: inference.resample(x, n_samples, rng))
+        rows = self._checked(X)
+        shape = (len(rows), n_samples, self._record.prior.n_components)
+        rng = _random.draws_rng(n_samples, random_state, shape, _memory.result_dtype(rows))
+        return self._rowwise(rows, lambda model, x: model.inference.resample(x, n_samples, rng))
 
     def sample(
         self,
@@ -175,12 +198,13 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n_samples, d), float64
         """
-        check_is_fitted(self)
+        record = self._record
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
             check.choose(name, value, dict.fromkeys(names))
-        rng = _random.draws_rng(n_samples, random_state, (n_samples, self.n_features_in_))
-        z = self.prior_.sample(n_samples, rng) if source == "prior" else self._sample_aggregate(n_samples, rng)
-        return _memory.in_blocks(z, lambda block: self._decoded(block, noise, rng))
+        rng = _random.draws_rng(n_samples, random_state, (n_samples, record.family.n_features))
+        with computing(with_gradients=False):
+            z = record.prior.sample(n_samples, rng) if source == "prior" else record.sample_aggregate(n_samples, rng)
+        return self._pointwise(z, lambda model, block: model.sample(block, noise, rng))
 
     def score_samples(self, X: ArrayLike, *, return_std: bool = False) -> NDArray | tuple[NDArray, NDArray]:
         r"""Log-likelihood of each row under the distribution that `sample` draws from.
@@ -201,16 +225,17 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         log_likelihood : array of shape (n,), in nats, in the precision of X
         standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
-        inference, log_volume = self._inference_for(X := self._checked(X)), self.likelihood_.log_volume
+        rows, record = self._checked(X), self._record
 
-        def estimate(x: Tensor) -> Tensor:
-            log_density, error = inference.log_density(x)
-            return torch.stack([log_density - log_volume, error], 1)
+        def estimate(model: Placed, x: Tensor) -> NDArray:
+            log_density, error = model.inference.log_density(x)
+            return as_array(torch.stack([log_density - record.family.log_volume, error], 1))
 
-        log_density, error = (np.ascontiguousarray(column) for column in self._rowwise(X, estimate).T)
-        if isinstance(self.prior_, CategoricalPrior):
+        log_density, error = (np.ascontiguousarray(column) for column in self._rowwise(rows, estimate).T)
+        if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
-        self._warn_of_few_draws("log-likelihood", float(np.median(error) + TINY) ** -2, "the score is biased low")
+        size = float(np.median(error) + TINY) ** -2
+        warn_of_few_draws(record, "log-likelihood", size, "the score is biased low", stacklevel=3)
         return (log_density, error) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -229,7 +254,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
     @property
     def _n_features_out(self) -> int:
-        return self.prior_.n_components
+        return self._record.prior.n_components
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -238,44 +263,37 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
     def _checked(self, X: ArrayLike) -> NDArray:
         check_is_fitted(self)
-        self.likelihood_.check_support(checked := check.check_X(self, X))
-        return checked
+        rows = check.check_X(self, X)
+        self._record.family.check_support(rows)
+        return rows
 
-    def _like(self, X: NDArray) -> Tensor:
-        """An empty tensor where inference runs, in the precision of X or in double where the scores need it."""
-        dtype = self._coarsest if X.dtype == np.float32 else torch.float64
-        return torch.empty(0, dtype=dtype, device=_place.make_device(getattr(self, "device", "cpu")))
+    def _checked_latent(self, Z: ArrayLike) -> NDArray:
+        check_is_fitted(self)
+        return check.check_latent(Z, self._record.prior.n_components)
 
-    def _inference_for(self, X: NDArray) -> Inference:
-        return posteriors.in_precision(self._inference, self._like(X))
+    def _at(self, dtype: np.dtype) -> Placed:
+        """The record where its answers are computed, in the precision of rows of a type or a finer one that the scores need."""
+        record = self._record
+        return record.at(Place(record.precision(dtype), _place.make_device(self.device)))
 
-    def _standardised(self, X: NDArray) -> Tensor:
-        return torch.as_tensor(self.likelihood_.standardise(X)).to(self._like(X))
+    def _rowwise(self, X: NDArray, function: Callable[[Placed, Tensor], Tensor | NDArray]) -> NDArray:
+        """A function of the record and standardised rows, block by block."""
 
-    def _restored(self, x: NDArray) -> NDArray:
-        return self.likelihood_.restore(x).astype(x.dtype, copy=False)
+        def of_rows(model: Placed, rows: NDArray) -> NDArray:
+            result = function(model, model.standardised(rows))
+            return as_array(result) if isinstance(result, Tensor) else result
 
-    @torch.no_grad()
-    def _rowwise(self, X: NDArray, function: Callable[[Tensor], Tensor]) -> NDArray:
-        """A function of standardised rows, block by block."""
-        return _memory.in_blocks(X, lambda rows: function(self._standardised(rows)).cpu().numpy())
+        return self._pointwise(X, of_rows)
 
-    @torch.no_grad()
-    def _output(self, Z: NDArray) -> Tensor:
-        like = self._like(Z)
-        return copy.deepcopy(self.module_).to(like)(torch.as_tensor(np.array(Z)).to(like))
+    def _pointwise(self, points: NDArray, function: Callable[[Placed, NDArray], NDArray]) -> NDArray:
+        """A function of the record and rows of an array, block by block."""
+        with computing(with_gradients=False):
+            model = self._at(points.dtype)
+            return _memory.in_blocks(points, lambda block: function(model, block))
 
-    def _decoded_mean(self, Z: NDArray) -> NDArray:
-        return self._restored(self.likelihood_.mean(self._output(Z)).cpu().numpy())
 
-    def _decoded(self, Z: NDArray, noise: str, rng: np.random.Generator) -> NDArray:
-        if noise == "mean":
-            return self._decoded_mean(Z)
-        family = self.likelihood_.tempered(self._temperature) if noise == "matched" else self.likelihood_
-        return self._restored(family.noise(self._output(Z), rng).detach().cpu().numpy())
-
-    def _warn_of_few_draws(self, what: str, size: float, consequence: str) -> None:
-        """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
-        if size < FEWEST_EFFECTIVE_DRAWS and not isinstance(self.prior_, CategoricalPrior):
-            text = f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {self._remedy}"
-            warnings.warn(text, UserWarning, stacklevel=3)
+def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str, stacklevel: int) -> None:
+    """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
+    if size < FEWEST_EFFECTIVE_DRAWS and not record.prior.is_atomic:
+        text = f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {record.remedy}"
+        warnings.warn(text, UserWarning, stacklevel=stacklevel)

@@ -1,111 +1,190 @@
-"""The state of a fit as a file, from which a killed fit goes on."""
+"""The state of a fit as a file, from which a killed fit goes on.
+
+A state is plain data: dictionaries, lists, tuples, numbers, strings, tensors and arrays. It holds weights, potentials and the
+states of random generators. What these give again, plans, data and draws, is not in it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import io
+import importlib.metadata
 import os
-import pickle
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from torch import Tensor
+from torch import Tensor, nn
+
+from skcvae import _files
+from skcvae._checks import shown
 
 #: What a file says it is; a reader of another one refuses it.
-FORMAT = "skcvae checkpoint 1"
+KIND = "skcvae checkpoint 2"
 #: Where an object's representation says at which address it is.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+#: Parameters that do not change what a fit finds.
+WITHOUT_EFFECT = ("checkpoint", "verbose")
+#: Types of a state's numbers and their names.
+TAGS = ("tensor", "array", "tuple", "items")
 
 
 class Checkpoint:
-    """A file that holds the state of one fit: a pickle, for nobody but the program that writes it.
+    """The file of one fit in a folder that many fits may share; its name is the fingerprint's hash.
 
     Parameters
     ----------
-    path : path of the file
+    folder : Path, made where it is not there
     fingerprint : str, says which fit this is: of which model, with which parameters, on which data
-    held : dict of Tensor, what a resumed fit has anyway, such as the data; it is not written
     """
 
-    def __init__(self, path: str | os.PathLike[str], fingerprint: str, held: dict[str, Tensor]) -> None:
-        self.path, self.fingerprint, self.held = Path(path), fingerprint, held
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder, self.fingerprint = folder, fingerprint
+        self.path = folder / f"{hashlib.sha256(fingerprint.encode()).hexdigest()[:32]}.checkpoint"
 
-    def read(self) -> Any | None:
-        """The state that was written last, or None where there is no file; ValueError for another fit's file."""
+    def read(self) -> dict[str, Any] | None:
+        """The state that was written last, or None where there is no file. ValueError names a file that is no state of this fit."""
         if not self.path.exists():
             return None
-        with self.path.open("rb") as file:
-            if pickle.load(file) != (FORMAT, self.fingerprint):
-                raise ValueError(
-                    f"checkpoint={os.fspath(self.path)!r} is the checkpoint of a fit with other parameters or other data. Remove "
-                    "the file to start anew, or give another path."
-                )
-            return _Unpickler(file, self.held).load()
+        content, tensors = _files.read(self.path, KIND)
+        if not isinstance(content, dict) or content.get("fingerprint") != self.fingerprint:
+            raise self.foreign("it is the state of another fit")
+        try:
+            return _unpacked(content["state"], tensors)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise self.foreign("it holds no state of a fit") from error
 
-    def write(self, state: Any) -> None:
-        """Put a state in the place of the last one; the file is always whole."""
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        part.write_bytes(pickle.dumps((FORMAT, self.fingerprint)) + self._pickled(state))
-        os.replace(part, self.path)
+    def foreign(self, why: str) -> ValueError:
+        """What is raised where the file does not fit this fit."""
+        return ValueError(f"{os.fspath(self.path)!r} cannot be resumed from: {why}. Remove the file to start anew.")
+
+    def write(self, state: dict[str, Any]) -> None:
+        """Put a state in the place of the last one; the file is always whole. OSError names the file."""
+        tensors: dict[str, Tensor] = {}
+        content = {"fingerprint": self.fingerprint, "state": _packed(state, tensors)}
+        self.folder.mkdir(exist_ok=True)
+        try:
+            _files.write(self.path, KIND, content, tensors)
+        except FileNotFoundError:  # another fit has ended and removed the folder, which was empty
+            self.folder.mkdir(exist_ok=True)
+            _files.write(self.path, KIND, content, tensors)
 
     def remove(self) -> None:
-        """Forget the fit."""
-        self.path.unlink(missing_ok=True)
-
-    def _pickled(self, state: Any) -> bytes:
-        buffer = io.BytesIO()
-        try:
-            _Pickler(buffer, self.held).dump(state)
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise TypeError(
-                f"checkpoint={os.fspath(self.path)!r} needs a model that can be pickled, and it cannot: {error}. Define your own "
-                "functions and classes in a module instead of as lambdas or local ones, or leave checkpoint=None."
-            ) from error
-        return buffer.getvalue()
+        """Forget the fit; the folder goes with its last file."""
+        if self.folder.is_dir():
+            _files.remove(self.path)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
 
 
-class _Pickler(pickle.Pickler):
-    def __init__(self, file: io.BytesIO, held: dict[str, Tensor]) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self.names = {id(tensor): name for name, tensor in held.items()}
-
-    def persistent_id(self, value: object) -> str | None:
-        """The name of a tensor that is held; others are written."""
-        return self.names.get(id(value))
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, file: Any, held: dict[str, Tensor]) -> None:
-        super().__init__(file)
-        self.held = held
-
-    def persistent_load(self, name: str) -> Tensor:
-        """The tensor of this name."""
-        return self.held[name]
-
-
-def check_path(name: str, value: object) -> Path | None:
-    """The path of a file in a folder that is there, or None."""
+def open_checkpoint(estimator: BaseEstimator, data: Sequence[NDArray | None]) -> Checkpoint | None:
+    """The checkpoint of a fit of an estimator to data, or None. TypeError or ValueError where its path cannot be a folder."""
+    value = estimator.checkpoint
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(f"{name} must be the path of a file or None, got {value!r} (type {type(value).__name__}).")
-    path = Path(value)
-    if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"{name} must be the path of a file in a folder that exists, got {os.fspath(value)!r}.")
-    return path
+        raise TypeError(f"checkpoint must be the path of a folder or None, got {shown(value)} (type {type(value).__name__}).")
+    folder = Path(value)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(
+            f"checkpoint must be the path of a folder, in which every fit has a file of its own, and {os.fspath(value)!r} is a "
+            "file. Remove the file, or give another path."
+        )
+    if not folder.parent.is_dir():
+        raise ValueError(f"checkpoint must be a folder in a folder that exists, got {os.fspath(value)!r}. Make its parent first.")
+    return Checkpoint(folder, fingerprint(estimator, data))
 
 
 def fingerprint(estimator: BaseEstimator, data: Sequence[NDArray | None]) -> str:
-    """What two fits have in common that must end alike: the class, the parameters but some, and the data."""
-    with np.printoptions(threshold=sys.maxsize):
-        parameters = {name: _ADDRESS.sub("", repr(value)) for name, value in estimator.get_params(deep=False).items()}
-    kept = {name: value for name, value in parameters.items() if name not in ("checkpoint", "verbose")}
-    hashes = [None if X is None else (X.shape, hashlib.sha256(np.ascontiguousarray(X)).hexdigest()) for X in data]
-    return repr((type(estimator).__name__, kept, hashes))
+    """A string that identifies a fit: class, parameters, data and versions. Fits with equal strings give equal results."""
+    parameters = estimator.get_params(deep=False).items()
+    kept = {name: _described(value, ()) for name, value in parameters if name not in WITHOUT_EFFECT}
+    hashes = [None if X is None else (X.shape, X.dtype.str, _hash(X)) for X in data]
+    text = repr((type(estimator).__module__, type(estimator).__qualname__, kept, hashes, _version("skcvae"), _version("torch")))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _described(value: Any, above: tuple[int, ...]) -> Any:
+    """What tells a parameter from others of its kind: numbers, weights and code, and no addresses.
+
+    `above` are the identities of the objects that it is a part of.
+    """
+    if id(value) in above:
+        return "itself"
+    kind, inner = f"{type(value).__module__}.{type(value).__qualname__}", (*above, id(value))
+    if isinstance(value, (np.ndarray, Tensor)):
+        array = value.detach().cpu().double().numpy() if isinstance(value, Tensor) else value
+        return kind, array.shape, repr(array.tolist()) if array.dtype == object else _hash(np.atleast_1d(array))
+    if isinstance(value, (np.random.Generator, np.random.RandomState)):
+        return kind  # it moves on; the checkpoint says where the fit began
+    if isinstance(value, nn.Module):
+        return kind, repr(value), _described(dict(value.state_dict()), inner)
+    if isinstance(value, Mapping):
+        return kind, [(repr(name), _described(item, inner)) for name, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return kind, [_described(item, inner) for item in value]
+    if isinstance(value, FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        code = value.__code__
+        return value.__module__, value.__qualname__, code.co_code, _described([code.co_names, value.__defaults__, cells], inner)
+    if isinstance(value, (str, int, float, complex, bool, type(None), type)) or not hasattr(value, "__dict__"):
+        return _ADDRESS.sub("", repr(value))
+    return kind, _ADDRESS.sub("", repr(value)), _described(vars(value), inner)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _hash(X: NDArray) -> str:
+    """SHA-256 of the rows, read a block at a time."""
+    digest = hashlib.sha256()
+    for begin in range(0, len(X), 8192):
+        digest.update(np.ascontiguousarray(X[begin : begin + 8192]))
+    return digest.hexdigest()
+
+
+def _packed(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The value as JSON has it, its tensors put aside under numbers."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        name = str(len(tensors))
+        tensors[name] = value.detach().cpu().contiguous().clone() if isinstance(value, Tensor) else torch.tensor(value)
+        return {"tensor" if isinstance(value, Tensor) else "array": name}
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, tuple):
+        return {"tuple": [_packed(item, tensors) for item in value]}
+    if isinstance(value, list):
+        return [_packed(item, tensors) for item in value]
+    if isinstance(value, dict):
+        return {"items": [[_packed(key, tensors), _packed(item, tensors)] for key, item in value.items()]}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"A state holds plain data and tensors, got {type(value).__name__}.")
+
+
+def _unpacked(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The inverse of `_packed`."""
+    if isinstance(value, list):
+        return [_unpacked(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    (tag, held), *others = value.items()
+    if others or tag not in TAGS:
+        raise ValueError(f"{shown(value)} is no part of a state")
+    if tag == "tensor":
+        return tensors[held]
+    if tag == "array":
+        return tensors[held].numpy()
+    if tag == "tuple":
+        return tuple(_unpacked(item, tensors) for item in held)
+    return {_unpacked(key, tensors): _unpacked(item, tensors) for key, item in held}

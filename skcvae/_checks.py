@@ -7,17 +7,22 @@ here; arrays are checked by scikit-learn's `validate_data` and `check_array`.
 from __future__ import annotations
 
 import datetime
+import math
 import numbers
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
-from skcvae._memory import blocks
+from skcvae._memory import as_floats, blocks, slices
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = NDArray[np.float64]
 #: Precisions in which inference runs.
@@ -26,11 +31,25 @@ DTYPES = (np.float64, np.float32)
 LONGEST_VALUE = 100
 #: Integers above this are not exact in double precision.
 LARGEST_INTEGER = 2**53
+#: Values up to this have squares whose sums are finite: over 2^16 columns in float32, over any number of rows in float64.
+LARGEST_VALUE = {"float32": 2.0**52, "float64": 2.0**480}
+#: Weights of a loss and temperatures are at most this.
+LARGEST_WEIGHT = 1e12
+#: Kinds of numpy's dtypes that are numbers: truth values, integers and floats.
+NUMERIC = "biuf"
+#: How the names of pandas' and polars' dtypes of categories begin.
+CATEGORIES = ("categor", "enum")
+ENCODE = "Encode text and categories as numbers (OneHotEncoder), or leave them out."
+FILL = "Fill what is missing (SimpleImputer), or leave these rows out."
+CLIP = "Clip it, or leave these rows out."
 
 
 def shown(value: object) -> str:
     """A received value on one line, cut where it is long."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a repr of the user's, or an integer of more digits than Python writes
+        text = f"an object of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
@@ -75,21 +94,32 @@ def check_number(
     infinite : bool, whether positive infinity is allowed
     remedy : str, a sentence for the end of the message
     """
-    word = "an integer" if kind is numbers.Integral else "a number" if infinite else "a finite number"
-    bounds = [f"{'above' if open_low else 'of at least'} {low:g}"] * (low > -np.inf) + [f"of at most {high:g}"] * (high < np.inf)
-    expected = f"{name} must be {' '.join([word, ' and '.join(bounds)]).strip()}, got {shown(value)}"
-    ending = f". {remedy}" if remedy else "."
-    if not isinstance(value, kind) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{expected} (type {type(value).__name__}){ending}")
+    expected, ending = f"{name} must be {_expected(value, kind, low, open_low, high, infinite)}", f". {remedy}" if remedy else "."
+    if not isinstance(value, kind) or isinstance(value, (bool, np.timedelta64)):  # numpy's durations count as integers
+        raise TypeError(f"{expected}, got {shown(value)} (type {type(value).__name__}){ending}")
     try:
         number = int(value) if kind is numbers.Integral else float(value)  # type: ignore[call-overload,arg-type]
     except OverflowError:
-        raise ValueError(f"{expected}{ending}") from None
-    if not (abs(number) < np.inf or (infinite and number > 0)) or not low <= number <= high or (open_low and number == low):
-        raise ValueError(f"{expected}{ending}")
-    if kind is numbers.Integral and number > LARGEST_INTEGER:
+        number = np.nan
+    is_allowed = low <= number <= high and not (open_low and number == low) and (abs(number) < np.inf or (infinite and number > 0))
+    if not is_allowed:
+        raise ValueError(f"{expected}, got {shown(value)}{ending}")
+    if kind is numbers.Integral and abs(number) > LARGEST_INTEGER:
         raise ValueError(f"{name} must be an integer of at most 2^53, got {shown(value)}{ending}")
     return number
+
+
+def _expected(value: object, kind: type, low: float, open_low: bool, high: float, infinite: bool) -> str:
+    """What a number must be; bounds that are there for the sake of arithmetic are told where they are exceeded."""
+    word = "an integer" if kind is numbers.Integral else "a number" if infinite else "a finite number"
+    try:
+        given = float(value) if isinstance(value, numbers.Real) else 0.0
+    except OverflowError:  # an integer beyond all floats
+        given = np.inf
+    has_low = low > -LARGEST_WEIGHT or (given < low and low > -np.inf)
+    has_high = high < LARGEST_WEIGHT or (given > high and high < np.inf)
+    bounds = [f"{'above' if open_low else 'of at least'} {low:g}"] * has_low + [f"of at most {high:g}"] * has_high
+    return " ".join([word, " and ".join(bounds)]).strip()
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -102,7 +132,7 @@ def check_flag(name: str, value: object) -> bool:
 def check_integers(name: str, value: object, example: tuple[int, ...]) -> tuple[int, ...]:
     """A positive integer or a sequence of them, possibly empty, as a tuple; TypeError or ValueError otherwise."""
     values = (value,) if isinstance(value, numbers.Integral) else value
-    if not isinstance(values, (tuple, list, np.ndarray)):
+    if not isinstance(values, (tuple, list, np.ndarray)) or (isinstance(values, np.ndarray) and values.ndim == 0):
         raise TypeError(f"{name} must be a sequence of integers such as {example}, got {shown(value)}.")
     return tuple(check_number(f"each of {name}", number, numbers.Integral, 1) for number in values)
 
@@ -126,80 +156,54 @@ def check_probabilities(name: str, weights: object, expected: int | None = None)
         )
     if not (np.isfinite(values) & (values >= 0)).all():
         raise ValueError(f"{name} must be finite and not negative, got {values}. Remove or mend the bad ones.")
-    if abs(values.sum() - 1) > 1e-6:
-        raise ValueError(f"{name} must sum to 1, got a sum of {values.sum():.6g}. Divide them by their sum.")
-    return values / values.sum()
+    with np.errstate(over="ignore"):
+        total = values.sum()
+    if not abs(total - 1) <= 1e-6:
+        raise ValueError(f"{name} must sum to 1, got a sum of {total:.6g}. Divide them by their sum.")
+    return values / total
 
 
 def _as_numbers(name: str, value: object) -> Array:
-    if np.iscomplexobj(value):  # type: ignore[arg-type]
-        raise ValueError(f"{name} must be real, got complex numbers. Give their real part.")
+    """A float64 array; TypeError or ValueError where the value is none."""
+    _refuse_other_than_numbers(name, value)
     try:
         return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be an array of numbers, got {shown(value)}: {error}. Give finite numbers.") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} must be an array of numbers, got {shown(value)}: {error}. Give finite numbers.") from error
 
 
 def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False, training: bool = False) -> NDArray:
-    """A finite 2-dimensional array of float64 or float32 with the fitted number of features; TypeError or ValueError otherwise.
+    """A finite 2-dimensional array of numbers with the fitted number of features; TypeError or ValueError otherwise.
 
-    The first fit sets the number of features; training on X, as all fits do, needs two rows.
+    An array of numbers is returned as it is, of any dtype and order and never copied: `_memory.blocks` converts its rows. Anything
+    else becomes float64, or float32 where it is that. The first fit sets the number of features; training on X, as all fits do,
+    needs two rows.
     """
-    with _reading("X", X):
-        least = 2 if fitting or training else 1
-        return validate_data(estimator, X, reset=fitting, dtype=DTYPES, order="C", ensure_min_samples=least)
+    with _names_first(estimator, X, fitting):
+        _refuse_other_than_numbers("X", X)
+    is_array = isinstance(X, np.ndarray) and X.dtype.kind in NUMERIC
+    least = 2 if fitting or training else 1
+    with _conversion("X"):
+        rows: NDArray = validate_data(
+            estimator,
+            X,
+            reset=fitting,
+            dtype=None if is_array else DTYPES,
+            ensure_all_finite=False,
+            ensure_min_samples=least,
+        )
+    _check_size("X", _largest_value("X", rows, _column_names(X)), np.float64)
+    return rows
 
 
 def check_rows(name: str, value: ArrayLike, dtype: Any = DTYPES) -> NDArray:
-    """A finite 2-dimensional array; TypeError or ValueError otherwise."""
-    with _reading(name, value):
-        rows: NDArray = check_array(value, dtype=dtype, input_name=name)
-        return rows
-
-
-@contextmanager
-def _reading(name: str, value: object) -> Iterator[None]:
-    """Say more than scikit-learn does where None, complex numbers, text or dates are given for rows."""
-    if value is None:
-        raise TypeError(f"{name} must be an array of shape (rows, columns), got None. Give the data.")
-    if isinstance(value, np.ndarray) and np.iscomplexobj(value):
-        raise ValueError(
-            f"Complex data not supported: {name} must be real, got dtype {value.dtype}. Give {name}.real, for example."
-        )
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if str(error).startswith("The feature names") or (found := _first_text(value)) is None:
-            raise
-        raise ValueError(
-            f"{name} must be an array of numbers, got {found}. Encode text and dates as numbers (OneHotEncoder), or leave them out."
-        ) from error
-
-
-def _first_text(value: object) -> str | None:
-    """The first entry that is text or a date, and where it is."""
-    try:
-        entries = np.asarray(value, dtype=object)
-    except (TypeError, ValueError):
-        return None
-    for place, entry in np.ndenumerate(entries):
-        if isinstance(entry, (str, datetime.date)) and not _is_written_number(entry):
-            return f"{shown(entry)}{_placed(place, getattr(value, 'columns', None))}"
-    return None
-
-
-def _placed(place: tuple[int, ...], names: Any) -> str:
-    if len(place) != 2:
-        return ""
-    return f" in row {place[0]} of column {place[1] if names is None else repr(names[place[1]])}"
-
-
-def _is_written_number(entry: object) -> bool:
-    try:
-        float(entry)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return False
-    return True
+    """A finite 2-dimensional array of a dtype; TypeError or ValueError otherwise."""
+    _refuse_other_than_numbers(name, value)
+    with _conversion(name):
+        rows: NDArray = check_array(value, dtype=dtype, input_name=name, ensure_all_finite=False)
+    _largest_value(name, rows, _column_names(value))
+    return rows
 
 
 def check_latent(Z: ArrayLike, n_components: int) -> NDArray:
@@ -207,15 +211,165 @@ def check_latent(Z: ArrayLike, n_components: int) -> NDArray:
     points = check_rows("Z", Z)
     if points.shape[1] != n_components:
         raise ValueError(f"Z must have n_components={n_components} columns, got {points.shape[1]}. Give what transform returns.")
+    check_representable("Z", points, points.dtype)
     return points
+
+
+def check_representable(name: str, x: NDArray | Tensor, dtype: Any, scale: float = 1.0) -> None:
+    """ValueError where the squares of x / scale may overflow in a precision.
+
+    Parameters
+    ----------
+    name : str, what the user gave
+    x : array or Tensor, in the units in which it is computed with
+    dtype : numpy's or torch's float32 or float64, in which it is computed with
+    scale : float, the smallest noise scale that x is divided by
+    """
+    _check_size(name, _largest(x) / scale, dtype)
+
+
+def _check_size(name: str, largest: float, dtype: Any) -> None:
+    """ValueError unless values of this size have finite squares, with room for their sum over rows and columns."""
+    precision = str(dtype).removeprefix("torch.") if "torch" in str(dtype) else np.dtype(dtype).name
+    if not largest <= LARGEST_VALUE[precision]:
+        remedy = f"Rescale {name}, or give float64." if precision == "float32" else f"Rescale {name}."
+        raise ValueError(f"{name} has values up to {largest:.3g}, whose squares overflow. {remedy}")
+
+
+def _largest(x: NDArray | Tensor) -> float:
+    """The largest absolute value; NaN or infinity where there is one."""
+    return max(float(x.max()), -float(x.min()))
+
+
+def _largest_value(name: str, rows: NDArray, columns: list[Any] | None) -> float:
+    """The largest absolute value of finite rows, which are read block by block; ValueError where one is not finite."""
+    largest = 0.0
+    for place in slices(*rows.shape):
+        block = as_floats(rows[place])
+        size = _largest(block)
+        if not math.isfinite(size):
+            row, column = map(int, np.argwhere(~np.isfinite(block))[0])
+            is_missing = np.isnan(block[row, column])
+            raise ValueError(
+                f"{name} must be finite, got {'NaN' if is_missing else 'infinity'}"
+                f"{_placed((place.start + row, column), columns)}. {FILL if is_missing else CLIP}"
+            )
+        largest = max(largest, size)
+    return largest
+
+
+@contextmanager
+def _names_first(estimator: BaseEstimator, X: object, fitting: bool) -> Iterator[None]:
+    """Where a table has other columns than the fitted one, say this and not what else is wrong with it."""
+    try:
+        yield
+    except (TypeError, ValueError):
+        if not fitting and _column_names(X) is not None:
+            validate_data(estimator, X, reset=False, skip_check_array=True)
+        raise
+
+
+@contextmanager
+def _conversion(name: str) -> Iterator[None]:
+    """A ValueError where an integer is too large for a float."""
+    try:
+        with np.errstate(over="ignore"):
+            yield
+    except OverflowError as error:
+        raise ValueError(f"{name} must be finite numbers, got one above 1e308: {error}. Rescale {name}.") from error
+
+
+def _column_names(value: Any) -> list[Any] | None:
+    """Names of the columns of a pandas or polars data frame, or None."""
+    return list(value.columns) if (hasattr(value, "iloc") and hasattr(value, "columns")) or hasattr(value, "get_column") else None
+
+
+def _refuse_other_than_numbers(name: str, value: Any) -> None:
+    """TypeError or ValueError where there are dates, durations, text, categories, missing or masked entries among the numbers.
+
+    numpy would take dates and durations for integers, None for NaN, and a masked entry for what its mask hides.
+    """
+    if value is None:
+        raise TypeError(f"{name} must be an array of numbers of shape (rows, columns), got None. Give the data.")
+    if scipy.sparse.issparse(value):
+        return  # scikit-learn says more
+    if isinstance(value, np.ma.MaskedArray):
+        _refuse_masked(name, value)
+    names = _column_names(value)
+    if names is None:
+        _refuse_in_array(name, value)
+        return
+    for i, label in enumerate(names):
+        column = value.iloc[:, i] if hasattr(value, "iloc") else value.get_column(label)
+        if str(column.dtype).lower().startswith(CATEGORIES):
+            raise ValueError(f"{name} must be an array of numbers, got categories in column {label!r}. {ENCODE}")
+        _refuse_in_array(name, column, label)
+
+
+def _refuse_masked(name: str, value: np.ma.MaskedArray) -> None:
+    mask = np.ma.getmaskarray(value)
+    if mask.any():
+        place = tuple(map(int, np.unravel_index(mask.argmax(), mask.shape)))
+        raise ValueError(f"{name} must have a number in every entry, got {mask.sum()} masked, the first{_placed(place)}. {FILL}")
+
+
+def _refuse_in_array(name: str, value: Any, label: Any = None) -> None:
+    """Refuse what is no number in an array, or in one column of a data frame, which has a label."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        return  # scikit-learn says more
+    except RuntimeError as error:  # torch, where a tensor needs its gradient
+        raise TypeError(f"{name} must be an array of numbers, got what numpy cannot read: {error}") from error
+    if array.dtype.kind in NUMERIC or array.size == 0:
+        return
+    if array.dtype.kind == "c":
+        raise ValueError(
+            f"Complex data not supported: {name} must be real, got dtype {array.dtype}. Give the real part, for example."
+        )
+    if array.dtype.names is not None:
+        raise ValueError(
+            f"{name} must be an array of numbers, got records with the fields {', '.join(array.dtype.names)}. Give "
+            "numpy.lib.recfunctions.structured_to_unstructured of it."
+        )
+    for place, entry in np.ndenumerate(array):
+        if (told := _what_is_wrong(entry)) is not None:
+            kind, remedy = told
+            where = _placed(place) if label is None else f" in row {place[0]} of column {label!r}"
+            raise kind(f"{name} must be an array of numbers, got {shown(entry)}{where}. {remedy}")
+
+
+def _what_is_wrong(entry: Any) -> tuple[type[Exception], str] | None:
+    """The error and the remedy for an entry that is no number, or None."""
+    if isinstance(entry, (datetime.timedelta, np.timedelta64)):
+        return ValueError, "Divide durations by a unit of time, such as np.timedelta64(1, 's')."
+    kind = type(entry).__name__
+    if entry is None or kind in ("NAType", "NaTType"):
+        return ValueError, FILL
+    if isinstance(entry, (datetime.date, datetime.time, np.datetime64)) or kind == "Period":
+        return ValueError, "Give dates as numbers, such as days since one of them, or leave them out."
+    try:
+        float(entry)
+    except TypeError as error:
+        return TypeError, f"It cannot be converted: {error}."
+    except ValueError:
+        return ValueError, ENCODE
+    except OverflowError:
+        return None  # found where it is converted
+    return None
+
+
+def _placed(place: tuple[int, ...], columns: list[Any] | None = None) -> str:
+    """Where an entry is."""
+    if len(place) == 2:
+        return f" in row {place[0]} of column {place[1] if columns is None else repr(columns[place[1]])}"
+    return f" at position {place[0]}" if len(place) == 1 else ""
 
 
 def check_varying(X: NDArray) -> None:
     """ValueError unless X varies by more than the rounding of its own values."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        deviation, size = _deviations(X).max(), max(float(X.max()), -float(X.min()))
-    if not np.isfinite(deviation**2):
-        raise ValueError(f"X has values up to {size:.3g}, whose squares overflow. Rescale X.")
+    size = _largest(X)
+    deviation = _largest_deviation(X, size) if size > 0 else 0.0
     if deviation <= 1e-13 * size or deviation**2 < np.finfo(np.float64).tiny:
         raise ValueError(
             f"X has zero variance: its largest standard deviation is {deviation:.3g} at values up to {size:.3g}. "
@@ -223,9 +377,8 @@ def check_varying(X: NDArray) -> None:
         )
 
 
-def _deviations(X: NDArray) -> NDArray[np.float64]:
-    """Standard deviations of the columns, without a copy of X."""
-    mean = X.mean(0, dtype=np.float64)
-    total = sum(np.square(block - mean).sum(0) for block in blocks(X))
-    deviations: NDArray[np.float64] = np.sqrt(total / len(X))
-    return deviations
+def _largest_deviation(X: NDArray, size: float) -> float:
+    """The largest standard deviation of a column, without a copy of X; in units of its size, so that no square overflows."""
+    mean = sum(block.sum(0, dtype=np.float64) for block in blocks(X)) / len(X)
+    total = sum(np.square((block - mean) / size).sum(0) for block in blocks(X))
+    return size * float(np.sqrt(total / len(X)).max())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import numbers
 import os
 import warnings
@@ -14,28 +13,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from skcvae import _checks as check
-from skcvae import _memory, _phases, _random
-from skcvae._base import LatentVariableModel
+from skcvae import _phases, _random
+from skcvae._base import LatentVariableModel, warn_of_few_draws
 from skcvae._callbacks import Watch
+from skcvae._fitted import CoupledFit, Curve, Holes, Placed, host_copy
+from skcvae._fitting import validation_rows
+from skcvae._place import HOST
 from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
 from skcvae.objectives import infovae_weights
-from skcvae.posteriors import (
-    Coordinates,
-    Encoder,
-    Inference,
-    Laplace,
-    LocalDraws,
-    LocalInference,
-    Pool,
-    PoolInference,
-    Refined,
-    Scores,
-    in_precision,
-)
+from skcvae.posteriors import Coordinates, Encoder, PoolInference, check_differentiable
 from skcvae.priors import as_prior, is_discrete
 from skcvae.transport import SOLVERS, Coupling, Solver
 
@@ -67,8 +56,8 @@ class CoupledVAE(LatentVariableModel):
 
     Parameters
     ----------
-    n_components : int, default=2
-        Dimension k of the latent variable.
+    n_components : int, default=None
+        Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable: a name, a `skcvae.priors.Prior`, a torch distribution, a function
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
@@ -121,8 +110,9 @@ class CoupledVAE(LatentVariableModel):
     verbose : bool, default=False
         Show progress.
     checkpoint : path or None, default=None
-        A file in which the fit keeps its state, every 200 steps and after every round. Where it is there, `fit` goes on from it and
-        ends as if it had not been killed; at the end it is removed. It is a pickle: resume only from your own.
+        A folder in which every fit keeps its state, in a file of its own, every 200 steps and after every round; the fits of a grid
+        search may share it. Where a fit finds its file it goes on from it and ends as if it had not been interrupted; at the end
+        the file is removed.
     warm_start : bool, default=False
         Go on from the decoder of the last fit, with units and likelihood as they were: polish and freeze, without training, which
         would lose the layout. For more rounds, for other rows, or for another epsilon.
@@ -159,18 +149,11 @@ class CoupledVAE(LatentVariableModel):
     True
     """
 
-    coupling_: Coupling
-    _remedy = "Raise pool_size, raise epsilon, lower n_components, or use proposal='encoder'."
-    _pool: Pool
-    _planes: Scores
-    _hole_planes: Scores
-    _hole_level: float
-    _softness: float
-    _proposal: Refined | None
+    _fitted: CoupledFit
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -260,17 +243,30 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (n,), indices of the prior's atoms
         """
-        inference = cast(PoolInference, self._inference_for(X := self._checked(X)))
-        return self._rowwise(X, inference.most_probable).astype(np.intp)
 
-    @torch.no_grad()
+        def most_probable(model: Placed, x: torch.Tensor) -> torch.Tensor:
+            return cast(PoolInference, model.inference).most_probable(x)
+
+        return self._rowwise(self._checked(X), most_probable).astype(np.intp)
+
+    @property
+    def coupling_(self) -> Coupling:
+        """Record of the frozen coupling."""
+        return cast(CoupledFit, self._record).coupling
+
+    @property
+    def marginal_error_curve_(self) -> list[float]:
+        """Chi-square of the data marginal on each training step's draws."""
+        return cast(CoupledFit, self._record).marginal_errors.numbers()
+
     def hole_score(self, Z: ArrayLike) -> NDArray:
         r"""How far latent points are from decoding to data; large in a hole.
 
         .. math:: -\epsilon \log \frac1n \sum_i p(x_i \mid z)^{1/\epsilon}
 
-        minus its mean on the pool. It needs no data: the sum is bounded from below by its tangents at the pool's draws, so that the
-        score is exact there and otherwise too high by a term of second order in the distance to the nearest.
+        minus its mean on the pool. It needs no data: the sum is bounded from below by its tangents at draws of the pool, all of
+        them or, where they would take more than 4 MiB, a part, so that the score is exact there and otherwise too high by a term of
+        second order in the distance to the nearest.
 
         Parameters
         ----------
@@ -280,94 +276,88 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (m,), in nats, in the precision of Z
         """
-        check_is_fitted(self)
-        return _memory.in_blocks(check.check_latent(Z, self.prior_.n_components), self._holes)
+        return self._pointwise(self._checked_latent(Z), Placed.hole_score)
 
-    def _holes(self, Z: NDArray) -> NDArray:
-        like = self._like(Z)
-        eta, normaliser = copy.deepcopy(self.likelihood_).to(like).natural(self._output(Z))
-        score: NDArray = (normaliser - self._temperature * self._hole_planes.to(like).largest(eta)).cpu().numpy()
-        return score - self._hole_level
-
-    @property
-    def _inference(self) -> Inference:
-        pooled = PoolInference(self._pool, self.likelihood_, self._temperature)
-        if self._proposal is None:
-            return pooled
-        coordinates = Coordinates(self.prior_.distribution())
-        mixture = cast(PoolInference, in_precision(pooled, self._pool.draws)).mixture
-        local = LocalDraws(self._proposal, coordinates, self.module_, self._pool.draws, mixture)
-        return LocalInference(local, self.likelihood_, self._temperature, self._planes, self._softness)
-
-    def _sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
-        return self._pool.sample_aggregate(n_samples, rng)
-
-    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
-        course = self._course(self._problem(X, X_val), (X, X_val), watch)
+    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> CoupledFit:
+        course = self._course(lambda rng: self._problem(X, X_val, rng), (X, X_val), watch)
         problem = course.root
-        with self._told_when_diverged(f"raise epsilon (now {self.epsilon:g})"):
+        with self._told_when_diverged(f"raise epsilon (now {problem.setting.epsilon:g})"):
             polished = _phases.polish(course, self._layouts(course))
-            frozen = _phases.freeze(problem, polished.potential, self.pool_size)
-            proposal = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
-        self._keep(problem, frozen, polished, proposal)
+            frozen = _phases.freeze(problem, polished.potential, int(self.pool_size))
+            encoder = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
+            record = self._found(problem, frozen, polished, encoder)
+        self._warn(record, problem.x)
         course.end()
+        return record
 
     def _layouts(self, course: Course[_phases.Problem]) -> list[_phases.Layout]:
         """What polishing may start from."""
         if self._is_warm:
-            return [course.stage("warm", lambda: _phases.present(course.root))]
-        linear = course.stage("start", lambda: _phases.start(course.root))
+            return [_phases.Layout(**course.stage("warm", lambda: _phases.present(course.root).state_dict()))]
+        linear = _phases.Layout(**course.stage("start", lambda: _phases.start(course.root).state_dict()))
         return [linear, _phases.train(course, linear.temperature)]
 
-    def _conclude(self, root: _phases.Problem, owner: Any) -> None:
-        frozen = _phases.freeze(root, owner.potential, self.pool_size)
-        self._keep(root, frozen, _phases.Polished(owner.potential, False, []), None)
+    def _concluded(self, root: _phases.Problem, owner: Any) -> CoupledFit:
+        frozen = _phases.freeze(root, owner.potential, int(self.pool_size))
+        return self._found(root, frozen, _phases.Polished(owner.potential, False, []), None)
 
-    def _keep(self, problem: _phases.Problem, frozen: _phases.Frozen, polished: _phases.Polished, encoder: Encoder | None) -> None:
-        self._pool, self.coupling_ = frozen.pool, frozen.coupling
-        self._planes, self._hole_planes, self._hole_level = frozen.planes, frozen.holes, frozen.level
-        self.prior_, self.likelihood_, self.module_ = problem.prior, problem.family.cpu(), problem.decoder.cpu().eval()
-        self._temperature, self._softness = float(self.epsilon), problem.setting.softness
-        self._proposal = None if encoder is None else self._refined(encoder.cpu())
-        self.loss_curve_, self.marginal_error_curve_ = problem.history.loss, problem.history.marginal_error
-        self.n_iter_ = len(self.loss_curve_)
-        self._coarsest = problem.data.precision(self.likelihood_, self._temperature)
-        level, held_out = self.likelihood_.log_volume, () if problem.x_val is None else polished.values
-        self.validation_scores_ = [-self.epsilon * value - level for value in held_out] or None
-        self.converged_ = self.coupling_.converged and polished.settled
-        if not self.coupling_.converged:
-            self._warn_of_marginal_error()
-        self._check_effective_size(problem.x)
+    def _found(
+        self, problem: _phases.Problem, frozen: _phases.Frozen, polished: _phases.Polished, encoder: Encoder | None
+    ) -> CoupledFit:
+        epsilon, family = problem.setting.epsilon, host_copy(problem.family)
+        scores = None
+        if problem.x_val is not None:
+            values = polished.values or [_phases.held_out(problem, frozen.pool)]
+            scores = tuple(-epsilon * value - family.log_volume for value in values)
+        return CoupledFit(
+            prior=problem.prior,
+            decoder=host_copy(problem.decoder),
+            family=family,
+            temperature=epsilon,
+            dtype=problem.data.precision(family, epsilon),
+            kind=problem.kind,
+            losses=Curve().extended(problem.history.loss),
+            validation_scores=scores,
+            converged=frozen.coupling.converged and polished.settled,
+            pool=frozen.pool,
+            coupling=frozen.coupling,
+            softness=problem.setting.softness,
+            holes=Holes(frozen.holes, frozen.level),
+            marginal_errors=Curve().extended(problem.history.marginal_error),
+            encoder=None if encoder is None else host_copy(encoder),
+            planes=None if encoder is None else frozen.planes,
+        )
 
-    def _refined(self, encoder: Encoder) -> Refined:
-        coordinates, matched = Coordinates(self.prior_.distribution()), self.likelihood_.tempered(self._temperature)
-        return Refined(encoder, Laplace(encoder, self.module_, matched, coordinates, coordinates.of(self._pool.draws)))
+    def _warn(self, record: CoupledFit, x: torch.Tensor) -> None:
+        """Warn of a coupling above its tolerance, and of posteriors that few draws carry."""
+        coupling = record.coupling
+        if not coupling.converged:
+            text = f"The coupling's marginal error is {coupling.marginal_error:.2g} with {coupling.n_draws} draws, above its"
+            remedy = "Raise epsilon, or give formulation=SemiDual(max_draws=...) more draws."
+            warnings.warn(f"{text} tolerance. {remedy}", ConvergenceWarning, stacklevel=6)
+        some = HOST.tensor(x[:: max(1, len(x) // ROWS_CHECKED)])
+        with torch.no_grad():
+            size = float(record.at(HOST).inference.effective_size(some).median())
+        warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse", stacklevel=6)
 
-    @torch.no_grad()
-    def _check_effective_size(self, x: torch.Tensor) -> None:
-        some = x[:: max(1, len(x) // ROWS_CHECKED)].double().cpu()
-        size = float(in_precision(self._inference, some).effective_size(some).median())
-        self._warn_of_few_draws("training data's posteriors", size, "what is drawn from them is coarse")
-
-    def _warn_of_marginal_error(self) -> None:
-        record, remedy = self.coupling_, "Raise epsilon, or give formulation=SemiDual(max_draws=...) more draws."
-        text = f"The coupling's marginal error is {record.marginal_error:.2g} with {record.n_draws} draws, above its tolerance."
-        warnings.warn(f"{text} {remedy}", ConvergenceWarning, stacklevel=4)
-
-    def _problem(self, X: NDArray, X_val: NDArray | None) -> _phases.Problem:
+    def _problem(self, X: NDArray, X_val: NDArray | None, rng: np.random.Generator) -> _phases.Problem:
         setting, solver = self._setting(), self._solver()
         architecture = self._architecture(X.shape[1])
-        prior, rng = as_prior(self.prior, self.n_components), _random.make_rng(self.random_state)
+        prior = as_prior(self.prior, self.n_components)
         check_proposal(self.proposal, prior)
-        family = self._bound_likelihood(X, rng, self._is_warm)
+        family, kind = self._bound_likelihood(X, rng, self._is_warm)
         decoder = self._decoder(architecture, prior, family, _random.make_torch_generator(rng))
         history = _phases.History()
         if self._is_warm:
-            self._take_weights(module_=decoder)
-            history = _phases.History(list(self.loss_curve_), list(self.marginal_error_curve_))
-        data = self._data(family, X, self.epsilon)
-        x_val = family.standardised_as(X_val, data.like)
-        return _phases.Problem(decoder.to(data.like), family.to(data.like), data, prior, solver, setting, rng, x_val, history)
+            self._take_weights(decoder=decoder)
+            history = _phases.History(self.loss_curve_, self.marginal_error_curve_)
+        data = self._data(family, X, setting.epsilon)
+        x_val = validation_rows(family, X_val, data.place)
+        decoder, family = data.place.module(decoder), data.place.module(family)
+        if self.proposal == "encoder":
+            z = data.place.tensor(prior.sample(2, np.random.default_rng(0)))
+            check_differentiable(decoder, Coordinates(prior.distribution()), z)
+        return _phases.Problem(decoder, family, data, prior, solver, setting, rng, x_val, history, kind)
 
     def _setting(self) -> _phases.Setting:
         self._check_numbers()
@@ -388,7 +378,6 @@ class CoupledVAE(LatentVariableModel):
         chosen = check.choose("formulation", self.formulation, SOLVERS, Solver)
         if not isinstance(chosen, Solver):
             return check.choose("potential", self.potential, chosen)
-        check_solver(chosen)
         if chosen.potential != self.potential:
             raise ValueError(
                 f"formulation is a {type(chosen).__name__}, whose potential is a {chosen.potential}, and potential is "
@@ -398,7 +387,7 @@ class CoupledVAE(LatentVariableModel):
 
     def _check_numbers(self) -> None:
         self._check_shared_numbers()
-        check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True)
+        check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
         check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
 
 
@@ -410,11 +399,3 @@ def check_proposal(proposal: Any, prior: Any) -> None:
             f"proposal='encoder' weighs draws against the prior's density, and {type(prior).__name__} has none. Use "
             "proposal='prior', or give the prior as a torch distribution."
         )
-
-
-def check_solver(solver: Any) -> None:
-    """Raise unless the schedule of a `skcvae.transport.Solver` is of numbers that a fit can follow."""
-    for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1), ("max_rows", 1)):
-        check.check_number(f"{name} of formulation", getattr(solver, name), numbers.Integral, low)
-    for name in ("tol", "batch_tol"):
-        check.check_number(f"{name} of formulation", getattr(solver, name), numbers.Real, 0)

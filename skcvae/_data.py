@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skcvae._memory import slices
+from skcvae._place import Place
 from skcvae.likelihoods import Family
 
 #: Numbers that are held standardised, 128 MiB in float32; more are read when they are needed.
@@ -27,16 +28,19 @@ class Data:
     family : Family, whose units count
     temperature : float, to which the precision must be enough
     device : torch.device
+    dtype : torch.dtype or None, a precision that is chosen already, such as that of the parts before
 
     Attributes
     ----------
-    like : Tensor of shape (0,), in the precision and place of the rows
+    place : Place, precision and device of the rows
     held : Tensor of shape (n, d) or None where the rows are too many to hold
     """
 
-    def __init__(self, X: NDArray, family: Family, temperature: float, device: torch.device) -> None:
+    def __init__(
+        self, X: NDArray, family: Family, temperature: float, device: torch.device, dtype: torch.dtype | None = None
+    ) -> None:
         self._X, self._family = X, family
-        self.like = torch.empty(0, dtype=self.precision(family, temperature), device=device)
+        self.place = Place(self.precision(family, temperature) if dtype is None else dtype, device)
         self.held = None if X.size > MOST_HELD else torch.cat(list(self.blocks()))
 
     def __len__(self) -> int:
@@ -49,7 +53,8 @@ class Data:
 
     def precision(self, family: Family, temperature: float) -> torch.dtype:
         """The precision that the costs of all rows need under a family in these units."""
-        found = (family.training_dtype(torch.as_tensor(self._standardised(rows)), temperature) for rows in slices(len(self)))
+        places = slices(len(self), self.n_features)
+        found = (family.training_dtype(torch.as_tensor(self._standardised(rows)), temperature) for rows in places)
         return torch.float64 if torch.float64 in found else torch.float32
 
     @property
@@ -65,14 +70,14 @@ class Data:
 
     def blocks(self) -> Iterator[Tensor]:
         """All rows, in blocks."""
-        return (self._read(rows) for rows in slices(len(self)))
+        return (self._read(rows) for rows in slices(len(self), self.n_features))
 
     def some(self, n_rows: int, rng: np.random.Generator) -> Tensor | None:
         """Places (n_rows,) of different random rows, in order, or None where there are no more than that."""
         return some(len(self), n_rows, rng)
 
     def _read(self, index: NDArray[np.intp] | slice) -> Tensor:
-        return torch.as_tensor(self._standardised(index)).to(self.like)
+        return self.place.tensor(self._standardised(index))
 
     def _standardised(self, index: NDArray[np.intp] | slice) -> NDArray[np.float64]:
         return self._family.standardise(self._X[index])

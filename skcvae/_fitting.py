@@ -8,7 +8,7 @@ import numbers
 import os
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -16,18 +16,24 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from torch import nn
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
 
 from skcvae import _checks as check
-from skcvae import _memory, _place
+from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
-from skcvae._checkpoint import Checkpoint, check_path, fingerprint
+from skcvae._checkpoint import open_checkpoint
+from skcvae._context import computing
 from skcvae._data import MOST_ASKED, Data, some
+from skcvae._fitted import Fit
+from skcvae._place import Place
 from skcvae._training import Course, Diverged, Root
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.priors import Prior
 
+#: What scikit-learn's checks learn of the data.
+LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
 #: What a fit without memory is told.
 LOWER = "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
@@ -35,12 +41,11 @@ LOWER = "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothin
 class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators: shared parameters, and a fit that can be watched, stopped and resumed."""
 
-    likelihood_: Family
-    _likelihood_kind: str
+    _fitted: Fit
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -101,44 +106,81 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             When training diverges, or there is less memory than the parameters ask for. What an earlier fit had found is kept.
         """
         watch = Watch.of(self, X, y)
-        with nothing_lost(self):
-            check.check_varying(data := check.check_X(self, X, fitting=True))
-            self._fit(data, None if X_val is None else check.check_X(self, X_val), watch)
+
+        def fitted(worker: Self) -> tuple[Fit, None]:
+            check.check_varying(data := check.check_X(worker, X, fitting=True))
+            return worker._fit(data, None if X_val is None else check.check_X(worker, X_val), watch), None
+
+        self._advance(fitted)
         if watch is not None:
             watch.close()
         return self
 
     @abstractmethod
-    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> None:
-        """Check the parameters, fit, and set the fitted attributes."""
+    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> Fit:
+        """Check the parameters and fit."""
 
     @abstractmethod
-    def _conclude(self, root: Any, owner: Any) -> None:
-        """Set the fitted attributes from the state of a fit, in the loop that `owner` has the state of."""
+    def _concluded(self, root: Any, owner: Any) -> Fit:
+        """What a fit has found so far, from its state in the loop that `owner` has the state of."""
+
+    @property
+    def _record(self) -> Fit:
+        """What the last fit found; NotFittedError where there is none."""
+        check_is_fitted(self)
+        return self._fitted
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_fitted")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_streaming"}
+
+    def _advance(self, work: Callable[[Self], tuple[Fit, Any]]) -> None:
+        """Let a copy do the work of a fit, and take what it found when it has ended well; otherwise nothing has changed.
+
+        `work` returns the record and what a part of a stream to come goes on with.
+        """
+        worker = object.__new__(type(self))
+        worker.__dict__.update(vars(self))
+        with _random.unmoved_on_failure(self.random_state), computing(with_gradients=True), _memory.enough_memory(LOWER):
+            record, streaming = work(worker)
+        found = {name: vars(worker)[name] for name in LEARNED_OF_X if name in vars(worker)}
+        for name in set(LEARNED_OF_X) - set(found):
+            self.__dict__.pop(name, None)
+        self.__dict__.update(found, _fitted=record, _streaming=streaming)
 
     def _as_if_ended(self, course: Course[Any], owner: Any) -> dict[str, Any] | None:
         """The attributes of a model that is fitted as far as a course has come, or None where there is none yet."""
-        data = {id(value): value for value in course.root.held.values()}
-        other, root = copy.copy(self), copy.deepcopy(course.root, data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                other._conclude(root, owner)
+                record = self._concluded(course.root.snapshot(), owner)
             except Diverged:
                 return None
-        return {name: value for name, value in vars(other).items() if name not in vars(self) or vars(self)[name] is not value}
+        return {**{name: vars(self)[name] for name in LEARNED_OF_X if name in vars(self)}, "_fitted": record}
 
-    def _course(self, root: Root, data: Sequence[NDArray | None], watch: Watch | None) -> Course[Root]:
-        """The course of a fit, from its checkpoint if there is one; what the root holds is in no checkpoint."""
-        path = check_path("checkpoint", self.checkpoint)
-        checkpoint = None if path is None else Checkpoint(path, fingerprint(self, data), root.held)
-        course = Course(root, bool(self.verbose), checkpoint, watch)
+    def _course(
+        self, make_root: Callable[[np.random.Generator], Root], data: Sequence[NDArray | None], watch: Watch | None
+    ) -> Course[Root]:
+        """The course of a fit, from its checkpoint if there is one, with the generator as it was at the beginning."""
+        checkpoint, rng = open_checkpoint(self, data), _random.make_rng(self.random_state)
+        found = None if checkpoint is None else checkpoint.read()
+        if checkpoint is not None and found is not None:
+            try:
+                rng.bit_generator.state = found["begin"]
+            except (KeyError, TypeError, ValueError) as error:
+                raise checkpoint.foreign("it does not say where the generator began") from error
+        begin = dict(rng.bit_generator.state)
+        course = Course(make_root(rng), bool(self.verbose), checkpoint, found, begin, watch)
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
         return course
 
     def _check_shared_numbers(self) -> None:
-        for name in ("n_components", "pool_size", "batch_size", "max_iter", "n_iter_no_change"):
+        if self.n_components is not None:
+            check.check_number("n_components", self.n_components, numbers.Integral, 1)
+        for name in ("pool_size", "batch_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
         _memory.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
@@ -147,36 +189,31 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     @property
     def _is_warm(self) -> bool:
         """Whether a fit goes on from the last one."""
-        return bool(self.warm_start) and hasattr(self, "module_")
-
-    @property
-    def _last_family(self) -> Family:
-        """The likelihood that the last fit trained with."""
-        return self.likelihood_
+        return bool(self.warm_start) and hasattr(self, "_fitted")
 
     def _take_weights(self, **modules: nn.Module) -> None:
         """Put the last fit's weights into new modules; ValueError where they do not match."""
+        last = self._record.modules
         with _told_of_mismatch():
             for name, module in modules.items():
-                module.load_state_dict(getattr(self, name).state_dict())
+                module.load_state_dict(last[name].state_dict())
 
-    def _bound_likelihood(self, X: NDArray, rng: np.random.Generator, is_warm: bool) -> Family:
-        """The likelihood in units of the data, from as many random rows as say enough; or the last fit's, if it goes on."""
+    def _bound_likelihood(self, X: NDArray, rng: np.random.Generator, is_warm: bool) -> tuple[Family, str]:
+        """The likelihood in units of the data, from as many random rows as say enough, or the last fit's; and its kind's name."""
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
         kind, asked = chosen if isinstance(chosen, type) else type(chosen), some(len(X), MOST_ASKED, rng)
         sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
         family: Family = self._last_units(kind, X) if is_warm else (chosen() if isinstance(chosen, type) else chosen).bind(sample)
         for block in _memory.blocks(X):
             family.check_support(block)
-        self._likelihood_kind = kind.__name__
-        return family
+        return family, kind.__name__
 
     def _last_units(self, kind: type, X: NDArray) -> Family:
         """A copy of the last fit's likelihood; ValueError where another kind or other data are given."""
-        last = self._last_family
+        last, last_kind = self._record.last_family, self._record.kind
         with _told_of_mismatch():
-            if (kind.__name__, X.shape[1]) != (self._likelihood_kind, last.n_features):
-                had = f"and had {last.n_features} and {self._likelihood_kind}"
+            if (kind.__name__, X.shape[1]) != (last_kind, last.n_features):
+                had = f"and had {last.n_features} and {last_kind}"
                 raise RuntimeError(f"X has {X.shape[1]} features and the likelihood is {kind.__name__}, {had}")
         return copy.deepcopy(last)
 
@@ -190,18 +227,27 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check_batch(self.batch_size, fewest_rows(module))
         return Decoder(module, standardisation)
 
-    def _data(self, family: Family, X: NDArray, temperature: float) -> Data:
-        return Data(X, family, temperature, _place.make_device(self.device))
+    def _data(self, family: Family, X: NDArray, temperature: float, dtype: torch.dtype | None = None) -> Data:
+        return Data(X, family, temperature, _place.make_device(self.device), dtype)
 
     @contextmanager
     def _told_when_diverged(self, remedy: str) -> Iterator[None]:
         try:
             yield
-        except Diverged as error:
+        except (Diverged, torch.linalg.LinAlgError) as error:
+            found = error if isinstance(error, Diverged) else "a system of equations became singular"
             raise FloatingPointError(
-                f"The fit diverged: {error}. Lower learning_rate_init (now {self.learning_rate_init:g}), {remedy} or standardise "
-                "X. Nothing was changed by this fit."
+                f"The fit diverged: {found}. Lower learning_rate_init (now {float(self.learning_rate_init):g}), {remedy} or "
+                "standardise X. Nothing was changed by this fit."
             ) from error
+
+
+def validation_rows(family: Family, X_val: NDArray | None, place: Place) -> Tensor | None:
+    """Rows that are not fitted, standardised where those are that are; ValueError outside the likelihood's support."""
+    if X_val is None:
+        return None
+    family.check_support(X_val)
+    return place.tensor(family.standardise(X_val))
 
 
 @contextmanager
@@ -219,18 +265,3 @@ def _told_of_mismatch() -> Iterator[None]:
 def check_batch(batch_size: int, fewest: int) -> None:
     """Raise where a batch is smaller than batch normalisation needs."""
     check.check_number("batch_size with batch normalisation", batch_size, numbers.Integral, fewest)
-
-
-@contextmanager
-def nothing_lost(estimator: BaseEstimator) -> Iterator[None]:
-    """Put the estimator back as it was when a fit fails; for want of memory, say what to lower."""
-    before = dict(vars(estimator))
-    try:
-        with _memory.enough_memory(
-            "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
-        ):
-            yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise

@@ -58,7 +58,7 @@ class InfoVAE(AutoencoderModel):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",

@@ -20,6 +20,8 @@ PAIRS_PER_SWEEP, ROWS_PER_SWEEP = 2**20, 16
 MOST_SWEPT = 2**16
 #: Pairs of held products that a sum works on at once: 4 MiB in float32, which stays in a cache.
 PAIRS_PER_SUM = 2**20
+#: Numbers of keys in another precision that are converted at once: 4 MiB in float64, which stays in a cache.
+NUMBERS_CONVERTED = 2**19
 #: Up to this width plain torch in blocks is faster than the fused operation, which is made for tens of features.
 NARROW = 4
 #: From this width of the keys on the product costs more than the exponentials, and the fused operation's second one is not paid.
@@ -77,7 +79,7 @@ def attend_chunked(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> t
 
 
 def _attend_block(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    log_sum, shares = _softmax(torch.addmm(bias, query, key.T))  # (chunk, n)
+    log_sum, shares = _softmax(pair_scores(query, key, bias))  # (chunk, n)
     return log_sum, shares @ value
 
 
@@ -123,9 +125,9 @@ def fused_is_available(device_type: str, dtype: torch.dtype) -> bool:
 
 def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     """Only the log-sum-exp of `attend`, of shape (m,)."""
-    if key.shape[1] < WIDE:
+    if key.shape[1] < WIDE and key.dtype == query.dtype:
         return attend(query, key, key, bias)[0]
-    return torch.cat([torch.logsumexp(scores, 1) for scores in score_blocks(query, key, bias)])
+    return torch.cat([torch.logsumexp(block, 1) for block in score_blocks(query, key, bias)])
 
 
 def both_passes(
@@ -204,7 +206,19 @@ def _whole_parts(length: int) -> int:
 def score_blocks(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:
     """Scores q_j . k_i + b_i in blocks of rows, each of shape (chunk, n)."""
     for rows in query.split(chunk_length(len(key))):
-        yield torch.addmm(bias, rows, key.T)
+        yield pair_scores(rows, key, bias)
+
+
+def pair_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
+    """Scores q_j . k_i + b_i, (m, n), in the query's precision; keys in another one are converted a bounded block at a time."""
+    if key.dtype == query.dtype:
+        return torch.addmm(bias, query, key.T)
+    length = max(1, NUMBERS_CONVERTED // key.shape[1])
+    result = query.new_empty(len(query), len(key))
+    for begin in range(0, len(key), length):
+        part = slice(begin, begin + length)
+        result[:, part] = torch.addmm(bias[part], query, key[part].to(query.dtype).T)
+    return result
 
 
 def swept(query: Tensor, key: Tensor, bias: Tensor) -> Iterator[Tensor]:

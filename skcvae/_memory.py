@@ -13,27 +13,40 @@ from numpy.typing import NDArray
 
 #: Rows that are read at once where all of them are needed.
 ROWS_AT_ONCE = 8192
+#: Numbers that these rows have at most: 32 MiB in double precision.
+NUMBERS_AT_ONCE = 2**22
 #: Units of memory, each 1024 of the one before.
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-def slices(n: int) -> Iterator[slice]:
-    """Blocks of n rows."""
-    return (slice(begin, begin + ROWS_AT_ONCE) for begin in range(0, n, ROWS_AT_ONCE))
+def slices(n: int, width: int = 1) -> Iterator[slice]:
+    """Blocks of n rows; fewer rows each where a row has many numbers."""
+    length = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(width, 1)))
+    return (slice(begin, begin + length) for begin in range(0, n, length))
+
+
+def result_dtype(X: NDArray) -> type[np.floating]:
+    """The precision in which X is answered: float32 for float32, float64 for all else."""
+    return np.float32 if X.dtype == np.float32 else np.float64
+
+
+def as_floats(rows: NDArray) -> NDArray:
+    """Rows in the precision in which they are answered; float32 and float64 as they are."""
+    return rows.astype(result_dtype(rows), copy=False)
 
 
 def blocks(X: NDArray) -> Iterator[NDArray]:
-    """The rows of X, block by block."""
-    return (X[rows] for rows in slices(len(X)))
+    """The rows of X as float32 or float64, block by block."""
+    return (as_floats(X[rows]) for rows in slices(len(X), X.shape[1]))
 
 
-def in_blocks(X: NDArray, function: Callable[[NDArray], NDArray]) -> NDArray:
-    """Apply a row-wise function to blocks of rows and write the results into one array of X's precision."""
+def in_blocks(X: NDArray, function: Callable[[NDArray], NDArray], dtype: Any = None) -> NDArray:
+    """Apply a row-wise function to blocks of rows and write the results into one array, of X's `result_dtype` unless given."""
     results = map(function, blocks(X))
     first = next(results)
-    result = np.empty((len(X), *first.shape[1:]), dtype=X.dtype)
-    for rows, block in zip(blocks(result), itertools.chain([first], results), strict=True):
-        rows[:] = block
+    result = np.empty((len(X), *first.shape[1:]), dtype=dtype or result_dtype(X))
+    for rows, block in zip(slices(len(X), X.shape[1]), itertools.chain([first], results), strict=True):
+        result[rows] = block
     return result
 
 

@@ -1,8 +1,10 @@
-"""A fitted model as one file: tensors as safetensors, all else as JSON in its header. Loading runs no code that the file brings.
+"""A fitted model as one file: what `_files` holds, made of and into an estimator. Reading runs no code that the file brings.
 
-A value is written by what it is: numbers, strings, lists, arrays, torch layers of a fixed list, and objects of this package by the
-name of their class and their fields. Objects that occur twice are written once. What is none of these is refused, when it is
-written and when it is read.
+A file has the estimator's parameters and the record of its fit. A value is written by what it is: numbers, strings, arrays, and
+objects of this package by the name of their class and what makes them. The checksum finds damage, and whoever can write a file can
+write a checksum, so that a reader trusts nothing it finds: objects are made by their own constructors, which check, layers are made
+without memory and their weights must have the shapes that they ask for, every number must be finite where the model needs it, and
+a model must answer for one row before it is given out.
 """
 
 from __future__ import annotations
@@ -10,22 +12,37 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import math
 import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from skcvae.posteriors import Coordinates
+from skcvae import _files
+from skcvae._checks import shown
+from skcvae._context import computing
+from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Fit, Holes
+from skcvae._place import HOST
+from skcvae.likelihoods import Family
+from skcvae.networks import Decoder, LinearPlus
+from skcvae.posteriors import Conditional, Encoder, Pool, Scores
+from skcvae.priors import Prior
+from skcvae.transport import Coupling
 
 #: What a file says it is; a reader of another one refuses it.
-FORMAT = "skcvae 1"
+KIND = "skcvae model 2"
+#: Rooms of whose classes a model holds objects that a user gives: frozen records of parameters.
+ROOMS = tuple(f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "divergences"))
+#: Records of a fit.
+RECORDS = (CoupledFit, AutoencoderFit, Pool, Scores, Holes, Coupling, Curve)
+#: The estimators that a file may hold, by name.
+ESTIMATORS: dict[str, type[BaseEstimator]] = {}
 #: Torch's layers that a network of this package may hold, with the attributes that make them.
 LAYERS: dict[str, tuple[str, ...]] = {
     "Linear": ("in_features", "out_features"),
@@ -36,25 +53,32 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "Unflatten": ("dim", "unflattened_size"),
     **dict.fromkeys(("Flatten", "ReLU", "Tanh", "ELU", "SiLU", "GELU", "Softplus"), ()),
 }
-#: Rooms whose objects a model holds.
-ROOMS = tuple(f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "divergences"))
-#: Attributes that every module has, an estimator's callbacks and its optimiser: they are of a fit, not of what was fitted.
-NOT_KEPT = frozenset({*vars(nn.Module()), "_skl_callbacks", "_part"})
-#: Estimators, by name.
-ESTIMATORS: dict[str, type] = {}
+#: Parameters that belong to a machine or to one run, and are None in a loaded model.
+NOT_KEPT = ("checkpoint",)
 REMEDY = "Use pickle or joblib, which keep any object and run code on load."
 
 
-def save(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write a fitted model; the file is complete or not there."""
-    from safetensors.torch import save_file
+def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
+    """Write a fitted model; the file is complete or not there.
 
-    _check_writable(Path(path))
+    A `random_state` that is a generator is written as None, and so is `checkpoint`; callbacks and metadata requests are left out.
+    """
+    name = next((name for name, kind in ESTIMATORS.items() if kind is type(model)), None)
+    if name is None:
+        raise TypeError(f"save keeps {', '.join(ESTIMATORS)}, got a class of your own, {_class_name(type(model))}. {REMEDY}")
     writer = _Writer()
-    content = {"format": FORMAT, "versions": _versions(), "model": writer.written(model)}
-    part = Path(path).with_name(f"{Path(path).name}.{os.getpid()}.part")
-    save_file(writer.tensors, part, metadata={"skcvae": json.dumps(content, allow_nan=False)})
-    os.replace(part, path)
+    parameters = {key: _kept(key, value) for key, value in model.get_params(deep=False).items()}
+    names = getattr(model, "feature_names_in_", None)
+    content = {
+        "versions": {package: importlib.metadata.version(package) for package in ("torch", "scikit-learn", "numpy")},
+        "estimator": name,
+        "parameters": {key: writer.written(value) for key, value in parameters.items()},
+        "n_features": int(model.n_features_in_),
+        "feature_names": None if names is None else [str(item) for item in names],
+        "output": getattr(model, "_sklearn_output_config", {}).get("transform"),
+        "fit": writer.written(model._fitted),
+    }
+    _files.write(path, KIND, content, writer.tensors)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -70,10 +94,10 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Raises
     ------
-    FileNotFoundError
-        When there is no such file.
+    OSError
+        When there is no such file, or it may not be read.
     ValueError
-        When the file is not one of `save`, is of another format, or holds what this version does not know.
+        When the file is damaged, is not one of `save`, or is of another format. It names the file.
 
     Examples
     --------
@@ -88,191 +112,376 @@ def load(path: str | os.PathLike[str]) -> Any:
     >>> bool((same.transform(X) == model.transform(X)).all())
     True
     """
-    from safetensors import SafetensorError, safe_open
-
-    _check_readable(Path(path))
+    content, tensors = _files.read(path, KIND)
     try:
-        with safe_open(path, framework="pt") as file:
-            content = json.loads((file.metadata() or {}).get("skcvae", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)!r} is no file of skcvae: {error}. Give the path that was given to save.") from error
-    if content.get("format") != FORMAT:
+        with computing(with_gradients=False):
+            return _made(content, tensors)
+    except _FAULTS as error:
+        why = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise ValueError(
-            f"{os.fspath(path)!r} has the format {content.get('format')!r}, and this version of skcvae reads {FORMAT!r}. Give a "
-            "file that model.save(path) wrote, and load it with the version that wrote it or a later one."
-        )
-    return _Reader(tensors).read(content["model"])
+            f"{os.fspath(path)!r} is damaged, or another program wrote it: {why}. Give the path of a file that model.save(path) "
+            "wrote."
+        ) from error
 
 
-def _check_writable(path: Path) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder. Give the path of a file in it, such as {str(path / 'model')!r}.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{str(path)!r} has no folder to be in: there is no {str(path.parent)!r}. Make it first.")
+#: What goes wrong where a file does not hold what a model is made of.
+_FAULTS = (
+    *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, NotImplementedError, AssertionError),
+    *(OverflowError, ZeroDivisionError, FloatingPointError, RecursionError, MemoryError, StopIteration),
+)
 
 
-def _check_readable(path: Path) -> None:
-    if path.is_dir():
-        raise IsADirectoryError(f"{str(path)!r} is a folder. Give the path of the file that was given to save.")
-    if not path.exists():
-        raise FileNotFoundError(f"There is no file {str(path)!r}. Give the path that was given to save.")
+def _kept(name: str, value: Any) -> Any:
+    is_generator = isinstance(value, (np.random.Generator, np.random.RandomState)) or value is np.random
+    return None if name in NOT_KEPT or is_generator else value
 
 
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("torch", "scikit-learn", "numpy")}
+def _class_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 @functools.cache
-def _known() -> dict[str, type]:
-    """Classes that a model may hold, by name."""
+def _records() -> dict[str, Any]:
+    """Classes of records that a model may hold, by module and name."""
     modules = [module for name, module in sys.modules.items() if name.startswith(ROOMS)]
-    found = [item for module in modules for item in vars(module).values() if isinstance(item, type)]
-    return {item.__name__: item for item in found if item.__module__.startswith(ROOMS)}
+    found = {item for module in modules for item in vars(module).values() if isinstance(item, type)}
+    ours: list[Any] = [item for item in found if item.__module__.startswith(ROOMS) and dataclasses.is_dataclass(item)]
+    return {_class_name(kind): kind for kind in (*ours, *RECORDS)}
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    """What makes an object, the prior first: its attributes, but not all; see `NOT_KEPT`, and computed ones."""
-    computed = {
-        name for owner in type(value).__mro__ for name, a in vars(owner).items() if isinstance(a, functools.cached_property)
-    }
-    kept = {f.name for f in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set(vars(value)) - computed
-    return {name: vars(value)[name] for name in sorted(kept - NOT_KEPT, key=lambda name: (name != "prior_", name))}
+@functools.cache
+def _modules() -> dict[str, type[nn.Module]]:
+    """Classes of modules that a model may hold, without torch's layers, by module and name."""
+    kinds: list[Any] = [Decoder, LinearPlus, Encoder, *_subclasses(Family), *_subclasses(Conditional)]
+    return {_class_name(kind): kind for kind in kinds if kind.__module__.startswith(ROOMS)}
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from _subclasses(below)
 
 
 class _Writer:
-    """JSON of values; their tensors aside, and a number for every object, by which it is named when it comes again."""
+    """Plain data of values, and their tensors aside."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Tensor] = {}
-        self.numbers: dict[int, int] = {}
 
     def written(self, value: Any) -> Any:
         """What stands for a value."""
-        if value is None or isinstance(value, (bool, str, int)) or (isinstance(value, float) and math.isfinite(value)):
+        if value is None or isinstance(value, (bool, int, float, str)):
             return value
+        if isinstance(value, np.generic):
+            return self.written(value.item())
         for kind, write in self._kinds().items():
             if isinstance(value, kind):
                 return write(value)
-        return self._object(value)
+        if _records().get(_class_name(type(value))) is type(value):
+            fields = {f.name: self.written(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+            return {"record": _class_name(type(value)), "fields": fields}
+        raise TypeError(
+            f"A {_class_name(type(value))} cannot be saved: save keeps numbers, arrays and the objects of skcvae. {REMEDY}"
+        )
 
     def _kinds(self) -> dict[Any, Callable[[Any], Any]]:
         return {
-            float: lambda v: {"float": repr(v)},
-            np.generic: lambda v: self.written(v.item()),
             np.ndarray: self._array,
             Tensor: lambda v: {"tensor": self._stored(v)},
             torch.dtype: lambda v: {"dtype": str(v).removeprefix("torch.")},
-            os.PathLike: os.fspath,
             torch.device: lambda v: {"device": str(v)},
-            list: lambda v: [self.written(item) for item in v],
+            os.PathLike: lambda v: os.fspath(v),
+            list: lambda v: {"list": [self.written(item) for item in v]},
             tuple: lambda v: {"tuple": [self.written(item) for item in v]},
-            Coordinates: lambda v: {"coordinates": "of the prior"},
-            nn.Sequential: lambda v: {"sequence": [self.written(layer) for layer in v]},
+            nn.Module: self._module,
         }
 
-    def _array(self, value: np.ndarray) -> Any:
+    def _array(self, value: NDArray) -> Any:
         if value.dtype.kind in "OU" and all(isinstance(item, str) for item in value.flat):
             return {"strings": value.tolist()}
-        return {"array": self._stored(torch.as_tensor(np.ascontiguousarray(value)))}
+        return {"array": self._stored(torch.as_tensor(np.ascontiguousarray(value)).reshape(value.shape))}
 
     def _stored(self, value: Tensor) -> str:
         name = f"{len(self.tensors)}"
-        self.tensors[name] = value.detach().cpu().clone().contiguous()
+        self.tensors[name] = value.detach().cpu().contiguous()
         return name
 
-    def _object(self, value: Any) -> Any:
-        if id(value) in self.numbers:
-            return {"same": self.numbers[id(value)]}
-        name = type(value).__name__
-        self.numbers[id(value)] = number = len(self.numbers)
-        if isinstance(value, nn.Module) and name in LAYERS and type(value) is getattr(nn, name):
-            arguments = {argument: self.written(getattr(value, argument)) for argument in LAYERS[name]}
-            return {"layer": name, "number": number, "arguments": arguments, **self._module(value)}
-        if _known().get(name, ESTIMATORS.get(name)) is not type(value):
+    def _module(self, module: nn.Module) -> Any:
+        name = type(module).__name__
+        if type(module) is nn.Sequential:
+            return {"sequence": [self.written(layer) for layer in module]}
+        if name in LAYERS and type(module) is getattr(nn, name):
+            arguments = {argument: getattr(module, argument) for argument in LAYERS[name]}
+        elif _modules().get(_class_name(type(module))) is type(module):
+            name, arguments = _class_name(type(module)), _arguments(module)
+        else:
             raise TypeError(
-                f"A {type(value).__module__}.{type(value).__qualname__} cannot be saved: save keeps numbers, arrays and the "
-                f"objects of skcvae. {REMEDY}"
+                f"A {_class_name(type(module))} cannot be saved: save keeps the networks of skcvae, and not your own. {REMEDY}"
             )
-        fields = {field: self.written(item) for field, item in _fields(value).items()}
-        return {"object": name, "number": number, "fields": fields, **self._module(value)}
-
-    def _module(self, value: Any) -> dict[str, Any]:
-        if not isinstance(value, nn.Module):
-            return {}
-        groups: dict[str, Any] = {"parameters": value._parameters, "buffers": value._buffers}
-        if type(value).__name__ not in LAYERS:
-            groups["modules"] = value._modules
-        return {group: {name: self.written(item) for name, item in items.items()} for group, items in groups.items()}
+        own = {**module._parameters, **module._buffers}
+        return {
+            "module": name,
+            "arguments": {key: self.written(value) for key, value in arguments.items()},
+            "state": {key: {"tensor": self._stored(value)} for key, value in own.items() if value is not None},
+        }
 
 
-def _unknown(name: object) -> ValueError:
-    return ValueError(f"The file holds a {name!r}, which this version of skcvae does not know. Load it with the one that wrote it.")
+def _arguments(module: Any) -> dict[str, Any]:
+    """What makes a module of this package, but for its weights and buffers."""
+    if isinstance(module, Family):
+        return {"offset": module.offset, "unit": module.unit}
+    if isinstance(module, LinearPlus):
+        return {"linear": module.linear, "hidden": module.hidden}
+    if isinstance(module, Decoder):
+        return {"network": module.network}
+    if isinstance(module, Encoder):
+        return {"network": module.network, "conditional": module.conditional}
+    return {name: getattr(module, name) for name in ("n_coordinates", "n_layers") if hasattr(module, name)}
 
 
 class _Reader:
-    """The values that a writer's JSON stands for."""
+    """The values that a writer's plain data stand for."""
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors = tensors
-        self.objects: dict[int, Any] = {}
-        self.prior: Any = None
+    def __init__(self, tensors: dict[str, Tensor], n_components: int) -> None:
+        self.tensors, self.n_components = tensors, n_components
 
     def read(self, written: Any) -> Any:
         """The value."""
-        if isinstance(written, list):
-            return [self.read(item) for item in written]
-        if not isinstance(written, dict):
+        if written is None or isinstance(written, (bool, int, float, str)):
             return written
-        kind = next(iter(written), None)
-        read = self._kinds().get(kind)  # type: ignore[arg-type]
+        if not isinstance(written, dict):
+            raise ValueError(f"{shown(written)} stands for no value")
+        read = self._kinds().get(next(iter(written), ""))
         if read is None:
-            raise _unknown(kind)
+            raise ValueError(f"{shown(written)} is of no kind that this version of skcvae knows")
         return read(written)
 
     def _kinds(self) -> dict[str, Callable[[dict[str, Any]], Any]]:
         return {
-            "float": lambda w: float(w["float"]),
             "array": lambda w: self.tensors[w["array"]].numpy(),
-            "strings": lambda w: np.array(w["strings"], dtype=object),
+            "strings": lambda w: np.array([_text(item) for item in w["strings"]], dtype=object),
             "tensor": lambda w: self.tensors[w["tensor"]],
             "dtype": lambda w: {"float32": torch.float32, "float64": torch.float64}[w["dtype"]],
-            "device": lambda w: torch.device(w["device"]),
+            "device": lambda w: torch.device(_text(w["device"])),
+            "list": lambda w: [self.read(item) for item in w["list"]],
             "tuple": lambda w: tuple(self.read(item) for item in w["tuple"]),
-            "coordinates": lambda w: Coordinates(self.prior.distribution()),
-            "sequence": lambda w: nn.Sequential(*(self.read(layer) for layer in w["sequence"])),
-            "same": lambda w: self.objects[w["same"]],
-            "layer": self._layer,
-            "object": self._object,
+            "sequence": lambda w: nn.Sequential(*(self._layer(layer) for layer in w["sequence"])),
+            "module": self._module,
+            "record": self._record,
         }
 
-    def _layer(self, written: dict[str, Any]) -> nn.Module:
-        if written["layer"] not in LAYERS:
-            raise _unknown(written["layer"])
-        layer: nn.Module = getattr(nn, written["layer"])(**{k: self.read(v) for k, v in written["arguments"].items()})
-        self.objects[written["number"]] = layer
-        return cast(nn.Module, self._filled(layer, written).to(memory_format=torch.channels_last))
-
-    def _object(self, written: dict[str, Any]) -> Any:
-        kind = ESTIMATORS.get(written["object"], _known().get(written["object"]))
+    def _record(self, written: dict[str, Any]) -> Any:
+        kind = _records().get(written["record"])
         if kind is None:
-            raise _unknown(written["object"])
-        value: Any = object.__new__(kind)
-        self.objects[written["number"]] = value
-        if isinstance(value, nn.Module):
-            nn.Module.__init__(value)
-            self._filled(value, written)
-        for name, item in written["fields"].items():
-            object.__setattr__(value, name, self.read(item))
-            self.prior = value.prior_ if name == "prior_" else self.prior
-        return value
+            raise ValueError(f"{shown(written['record'])} is no record that this version of skcvae knows")
+        expected = {f.name for f in dataclasses.fields(kind) if f.init}
+        if set(written["fields"]) != expected:
+            raise ValueError(f"a {kind.__name__} has other fields than {', '.join(sorted(expected))}")
+        if issubclass(kind, Prior) and written["fields"].get("n_components", self.n_components) != self.n_components:
+            raise ValueError("the prior has another dimension than its draws")
+        return kind(**{name: self.read(item) for name, item in written["fields"].items()})
 
-    def _filled(self, module: nn.Module, written: dict[str, Any]) -> Any:
-        for name, item in written["parameters"].items():
-            found = self.read(item)
-            module.register_parameter(name, None if found is None else nn.Parameter(found))
-        for name, item in written["buffers"].items():
-            module.register_buffer(name, self.read(item))
-        for name, item in written.get("modules", {}).items():
-            module.add_module(name, self.read(item))
-        return module.eval()
+    def _layer(self, written: dict[str, Any]) -> nn.Module:
+        layer = self.read(written)
+        if not isinstance(layer, nn.Module):
+            raise ValueError(f"{shown(written)} is no layer")
+        return layer
+
+    def _module(self, written: dict[str, Any]) -> nn.Module:
+        """A module that is made without memory, with the weights of the file, whose shapes must be those it asks for."""
+        name, arguments = written["module"], {key: self.read(item) for key, item in written["arguments"].items()}
+        state = {key: self.read(item) for key, item in written["state"].items()}
+        with torch.device("meta"):
+            if name in LAYERS:
+                if set(arguments) != set(LAYERS[name]):
+                    raise ValueError(f"a layer {name} has other arguments than {', '.join(LAYERS[name])}")
+                module: nn.Module = getattr(nn, name)(**arguments)
+            elif name in _modules():
+                module = _skeleton(_modules()[name], arguments, state)
+            else:
+                raise ValueError(f"{shown(name)} is no module that this version of skcvae knows")
+        own = {key: value for key, value in {**module._parameters, **module._buffers}.items() if value is not None}
+        if set(own) != set(state):
+            raise ValueError(f"a {name} has other weights than {', '.join(sorted(own)) or 'none'}")
+        for key, value in state.items():
+            _fill(module, name, key, value)
+        return cast(nn.Module, module.to(memory_format=torch.channels_last)).eval()  # type: ignore[call-overload]
+
+
+def _skeleton(kind: type[nn.Module], arguments: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
+    """A module of this package with empty weights; those whose shapes no argument says have the shapes of the state."""
+    module: Any = kind.__new__(kind)
+    nn.Module.__init__(module)
+    if issubclass(kind, Family):
+        module.offset, module.unit = _row(arguments.pop("offset")), _positive(arguments.pop("unit"))
+        for key, value in state.items():
+            if value.shape not in ((1,), (len(module.offset),)):
+                raise ValueError(f"{key} of a {kind.__name__} must have one number or one for each feature")
+            if key == "free":
+                module.register_parameter(key, nn.Parameter(torch.empty(value.shape)))
+            else:
+                module.register_buffer(key, torch.empty(value.shape))
+        if set(state) != set(_FAMILY_STATE[kind.__name__]):
+            raise ValueError(f"a {kind.__name__} has other numbers than {', '.join(_FAMILY_STATE[kind.__name__]) or 'none'}")
+    elif kind is LinearPlus:
+        module.linear, module.hidden = arguments.pop("linear"), arguments.pop("hidden")
+    elif kind is Decoder:
+        module.network = arguments.pop("network")
+        for key in ("mean", "whitening"):
+            module.register_buffer(key, torch.empty(state[key].shape) if key in state else None)
+    elif kind is Encoder:
+        module.network, module.conditional = arguments.pop("network"), arguments.pop("conditional")
+    else:
+        return kind(**{key: _count(value) for key, value in arguments.items()})
+    if arguments:
+        raise ValueError(f"a {kind.__name__} has the surplus arguments {', '.join(arguments)}")
+    return cast(nn.Module, module)
+
+
+#: Numbers of each likelihood.
+_FAMILY_STATE = {
+    "FixedGaussian": ("scale",),
+    "LearnedGaussian": ("floor", "free"),
+    "NetworkGaussian": ("floor", "start"),
+    "Bernoulli": (),
+}
+
+
+def _fill(module: nn.Module, name: str, key: str, value: Tensor) -> None:
+    """Put a weight of the file into a module."""
+    expected = getattr(module, key)
+    if value.shape != expected.shape or value.is_floating_point() != expected.is_floating_point():
+        raise ValueError(f"{key} of a {name} has the shape {tuple(value.shape)}, and {tuple(expected.shape)} is expected")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{key} of a {name} has NaN or infinity")
+    if key in module._parameters:
+        module._parameters[key] = nn.Parameter(value, requires_grad=False)
+    else:
+        module._buffers[key] = value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is no text")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**24:
+        raise ValueError(f"{shown(value)} is no count")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if not isinstance(value, float) or not 0 < value < math.inf:
+        raise ValueError(f"{shown(value)} is no positive number")
+    return value
+
+
+def _row(value: Any) -> NDArray[np.float64]:
+    if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype != np.float64 or not np.isfinite(value).all():
+        raise ValueError("the location of the data is no row of finite numbers")
+    return value
+
+
+def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
+    """The estimator."""
+    kind = ESTIMATORS[_text(content["estimator"])]
+    fit: Fit = _Reader(tensors, _width_of_draws(content["fit"], tensors)).read(content["fit"])
+    _check_fit(fit)
+    reader = _Reader(tensors, fit.prior.n_components)
+    names, given = set(kind().get_params(deep=False)), content["parameters"]
+    if set(given) != names:
+        raise ValueError(f"the parameters are not those of a {kind.__name__}")
+    reader.n_components = given.get("n_components") or fit.prior.n_components
+    model: Any = kind(**{name: reader.read(item) for name, item in given.items()})
+    if content["n_features"] != fit.family.n_features:
+        raise ValueError("the number of features is not that of the likelihood")
+    model.n_features_in_ = fit.family.n_features
+    if content["feature_names"] is not None:
+        model.feature_names_in_ = np.array([_text(item) for item in content["feature_names"]], dtype=object)
+        if len(model.feature_names_in_) != model.n_features_in_:
+            raise ValueError("there are not as many names as features")
+    if content["output"] is not None:
+        model.set_output(transform=_text(content["output"]))
+    model._fitted, model._streaming = fit, None
+    _check_answers(fit)
+    return model
+
+
+def _width_of_draws(written: Any, tensors: dict[str, Tensor]) -> int:
+    """Dimension of the latent space, by the draws that the file holds."""
+    fields = written["fields"]
+    stored = fields["pool"]["fields"]["draws"]["tensor"] if "pool" in fields else fields["aggregate"]["array"]
+    return int(tensors[stored].shape[1])
+
+
+def _check_fit(fit: Any) -> None:
+    """ValueError unless a record of a fit has parts of the right kinds and shapes, and finite numbers."""
+    kinds = {"prior": Prior, "decoder": Decoder, "family": Family, "losses": Curve, "temperature": float, "dtype": torch.dtype}
+    more: dict[str, Any] = {"kind": str, "converged": bool}
+    if isinstance(fit, CoupledFit):
+        more |= {"pool": Pool, "coupling": Coupling, "softness": float, "holes": Holes, "marginal_errors": Curve}
+        more |= {"encoder": (Encoder, type(None)), "planes": (Scores, type(None))}
+    elif isinstance(fit, AutoencoderFit):
+        more |= {"encoder": Encoder, "trained_family": Family, "aggregate": np.ndarray, "n_draws": int, "seed": int}
+        more |= {"is_taught": bool}
+    else:
+        raise ValueError("it holds no record of a fit")
+    for name, kind in (kinds | more).items():
+        if not isinstance(getattr(fit, name), kind):
+            raise ValueError(f"{name} of the fit is a {type(getattr(fit, name)).__name__}")
+    _positive(fit.temperature)
+    if fit.last_family.n_features != fit.family.n_features:
+        raise ValueError("the likelihoods have different numbers of features")
+    if fit.decoder.mean is not None:
+        _check_tensor("the prior's means", fit.decoder.mean, (fit.prior.n_components,))
+        _check_tensor("the prior's whitening", fit.decoder.whitening, (None, fit.prior.n_components))
+    for curve in (fit.losses, getattr(fit, "marginal_errors", Curve())):
+        if not all(isinstance(part, np.ndarray) and part.ndim == 1 and part.dtype == np.float64 for part in curve.parts):
+            raise ValueError("the curves are no numbers")
+    scores = fit.validation_scores
+    if not (scores is None or (isinstance(scores, tuple) and all(isinstance(score, float) for score in scores))):
+        raise ValueError("the validation scores are no numbers")
+    if isinstance(fit, CoupledFit):
+        _check_pool(fit)
+    else:
+        _count(fit.n_draws)
+        _check_tensor("the aggregate posterior", torch.as_tensor(fit.aggregate), (None, fit.prior.n_components))
+
+
+def _check_pool(fit: CoupledFit) -> None:
+    pool, p = fit.pool, fit.pool.key.shape[-1]
+    m = len(pool.draws)
+    _check_tensor("the pool's draws", pool.draws, (m, fit.prior.n_components))
+    _check_tensor("the pool's keys", pool.key, (m, p))
+    for name in ("log_coupling", "log_density", "log_aggregate"):
+        _check_tensor(f"{name} of the pool", getattr(pool, name), (m,), finite=False)
+    for planes in (fit.holes.planes, fit.planes):
+        if planes is not None:
+            _check_tensor("planes", planes.key, (None, p))
+            _check_tensor("planes", planes.bias, (len(planes.key),))
+
+
+def _check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], finite: bool = True) -> None:
+    """ValueError unless a tensor has a shape and finite numbers; those of weights may be minus infinity."""
+    if tensor.ndim != len(shape) or any(size not in (None, found) for size, found in zip(shape, tensor.shape, strict=True)):
+        raise ValueError(f"{name} have the shape {tuple(tensor.shape)}")
+    if tensor.numel() == 0 or not tensor.is_floating_point() or bool((torch.isnan(tensor) | (tensor == math.inf)).any()):
+        raise ValueError(f"{name} hold NaN, infinity or nothing")
+    if finite and not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"{name} hold infinity")
+
+
+def _check_answers(fit: Fit) -> None:
+    """ValueError unless a model answers for one row and one latent point."""
+    model = fit.at(HOST)
+    x = model.standardised(fit.family.offset[None])
+    z = model.inference.mean(x)
+    for name, numbers, shape in (
+        ("posterior means", z, (1, fit.prior.n_components)),
+        ("scores", model.inference.log_density(x)[0], (1,)),
+        ("decoder means", torch.as_tensor(model.mean(np.zeros((1, fit.prior.n_components)))), (1, fit.family.n_features)),
+    ):
+        if tuple(numbers.shape) != shape or bool(torch.isnan(numbers).any()):
+            raise ValueError(f"its {name} are NaN or of another shape")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skcvae._checks import shown
 
 Record = TypeVar("Record")
+Module = TypeVar("Module", bound=nn.Module)
 CPU = torch.device("cpu")
 #: Kinds of device on which all operations exist. Apple's "mps" has no double precision, which certificates and scores need.
 SUPPORTED = ("cpu", "cuda")
@@ -43,6 +44,10 @@ class Place:
         """An array or a tensor here; an array's memory is shared where it can be."""
         given = array if isinstance(array, Tensor) else torch.as_tensor(array)
         return given.to(self.device, self.dtype)
+
+    def module(self, module: Module) -> Module:
+        """A new module, put here in place."""
+        return module.to(self.device, self.dtype)
 
 
 #: Where fitted models are kept and arrays come from.
@@ -115,6 +120,39 @@ class _Mover:
         if all(t.device == self.place.device and (t.dtype == self.place.dtype or not t.is_floating_point()) for t in tensors):
             return module
         return copy.deepcopy(module).to(self.place.device, self.place.dtype)
+
+
+def equal(first: Any, second: Any) -> bool:
+    """Whether two records are the same in every number, name and class, bit for bit."""
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, Tensor):
+        return first.dtype == second.dtype and first.shape == second.shape and _same_bytes(as_array(first), as_array(second))
+    if isinstance(first, np.ndarray):
+        return first.dtype == second.dtype and first.shape == second.shape and _same_bytes(first, second)
+    if isinstance(first, nn.Module):
+        is_alike = repr(first) == repr(second) and equal(dict(first.state_dict()), dict(second.state_dict()))
+        return is_alike and all(equal(_plain(a), _plain(b)) for a, b in zip(first.modules(), second.modules(), strict=True))
+    if is_dataclass(first):
+        return all(equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+    if isinstance(first, Mapping):
+        return list(first) == list(second) and all(equal(first[name], second[name]) for name in first)
+    if isinstance(first, (tuple, list)):
+        return len(first) == len(second) and all(map(equal, first, second))
+    if first is second or callable(first) or not hasattr(first, "__dict__"):
+        return first is second or bool(first == second)
+    return equal(vars(first), vars(second))
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    """What a module holds that is neither in its state nor torch's."""
+    return {name: value for name, value in vars(module).items() if not name.startswith("_")}
+
+
+def _same_bytes(first: np.ndarray, second: np.ndarray) -> bool:
+    if first.dtype == object:
+        return first.tolist() == second.tolist()
+    return np.ascontiguousarray(first).tobytes() == np.ascontiguousarray(second).tobytes()
 
 
 def as_array(tensor: Tensor) -> np.ndarray:

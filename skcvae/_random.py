@@ -24,6 +24,11 @@ from skcvae._memory import check_room
 _lock = threading.RLock()
 
 
+def lock() -> Any:
+    """The lock under which a setting that all threads share is changed, a global generator's state above all."""
+    return _lock
+
+
 def _renew_lock() -> None:
     global _lock
     _lock = threading.RLock()
@@ -111,8 +116,8 @@ def seeded(seed: int, *, device: torch.device | None = None, with_numpy: bool = 
     >>> torch.equal(before, torch.get_rng_state())
     True
     """
-    gpu = device if device is not None and device.type == "cuda" else None
-    with _lock:
+    gpu = device if device is not None and device.type == "cuda" and torch.cuda.is_available() else None
+    with lock():
         torch_state = torch.default_generator.get_state()
         gpu_state = None if gpu is None else torch.cuda.get_rng_state(gpu)
         numpy_state = np.random.get_state() if with_numpy else None  # noqa: NPY002

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -15,6 +15,8 @@ from skcvae._checkpoint import Checkpoint
 
 #: Share of a cycle over which the learning rate rises.
 WARM_UP = 0.05
+#: Steps of the cooling after a plateau, as a share of those before.
+COOLING_SHARE = 0.5
 #: Steps averaged into one point of the curve that decides when to stop.
 WINDOW = 50
 #: Steps between two checkpoints.
@@ -45,6 +47,14 @@ class Plateau:
             return False
         self.averages, self.window = [*self.averages[1 - 2 * self.patience :], sum(self.window) / WINDOW], []
         return len(self.averages) == 2 * self.patience and not self._falls()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The losses that it compares."""
+        return {"window": list(self.window), "averages": list(self.averages)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.window, self.averages = list(state["window"]), list(state["averages"])
 
     def _falls(self) -> bool:
         before, now = (sum(half) / self.patience for half in (self.averages[: self.patience], self.averages[self.patience :]))
@@ -80,6 +90,46 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) ->
         group["lr"] = learning_rate
 
 
+class Cycle:
+    """The learning rate's factor over a training of at most `n_steps`: `one_cycle`, and from a plateau on a cosine to zero.
+
+    A training that stopped at a plateau would stop at a high rate, and most of what it gains is gained while the rate falls.
+    """
+
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+        self.cooling: tuple[int, int] | None = None
+
+    @property
+    def is_cooling(self) -> bool:
+        """Whether a plateau was reached."""
+        return self.cooling is not None
+
+    def factor(self, t: int) -> float:
+        """The factor of step t."""
+        if self.cooling is None or t < self.cooling[0]:
+            return one_cycle(t / self.n_steps)
+        begin, end = self.cooling
+        return one_cycle(begin / self.n_steps) * 0.5 * (1 + math.cos(math.pi * (t - begin) / (end - begin)))
+
+    def cool(self, t: int) -> None:
+        """Bring the end forward: from step t on the rate falls, for a share of the steps made."""
+        if self.cooling is None:
+            self.cooling = t, min(self.n_steps, t + max(WINDOW, math.ceil(COOLING_SHARE * t)))
+
+    def is_over(self, t: int) -> bool:
+        """Whether step t was the last one of the cooling."""
+        return self.cooling is not None and t + 1 >= self.cooling[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """When the cooling began and when it ends."""
+        return {"cooling": self.cooling}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.cooling = state["cooling"]
+
+
 def one_cycle(fraction: float) -> float:
     """Learning-rate factor in [0, 1]: a linear rise over `WARM_UP`, then half a cosine down to zero."""
     if fraction < WARM_UP:
@@ -108,19 +158,21 @@ def _bar(steps: Iterable[int], description: str, n_steps: int, first: int) -> An
     return tqdm(steps, desc=description, mininterval=0.5, initial=first, total=n_steps)
 
 
-class Steps(Protocol):
-    """The state of a loop, which goes from one step to the next."""
+class Stateful(Protocol):
+    """What goes from one step of a fit to the next: its state is plain data and tensors, see `_checkpoint`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state by now."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+
+
+class Steps(Stateful, Protocol):
+    """The state of a loop."""
 
     def step(self, t: int) -> bool:
         """One step; True when the loop may end."""
-
-
-class Holder(Protocol):
-    """What the stages of a fit change."""
-
-    @property
-    def held(self) -> dict[str, Tensor]:
-        """What is a function of the data alone."""
 
 
 class Watcher(Protocol):
@@ -133,19 +185,8 @@ class Watcher(Protocol):
         """It has ended; True to stop the fit."""
 
 
-Root = TypeVar("Root", bound=Holder)
+Root = TypeVar("Root", bound=Stateful)
 Owner = TypeVar("Owner", bound=Steps)
-Result = TypeVar("Result")
-
-
-@dataclass
-class _State(Generic[Root]):
-    """What has been done: results by the names of stages, and the loop that is under way, by its name, with its next step."""
-
-    root: Root
-    done: dict[str, Any] = field(default_factory=dict)
-    loop: tuple[str, Steps, int] | None = None
-    stopped: bool = False
 
 
 class Course(Generic[Root]):
@@ -153,9 +194,11 @@ class Course(Generic[Root]):
 
     Parameters
     ----------
-    root : what the stages change; all of them must use `Course.root`
+    root : what the stages and loops change; it must be as it was at the beginning of the fit
     verbose : bool, whether loops show their progress
     checkpoint : Checkpoint or None
+    found : dict or None, the state that the checkpoint holds
+    begin : dict, what the checkpoint is to hold of the beginning of the fit
     watch : Watcher or None, told of every 50 steps, or of every step of a loop with a checkpoint after each
 
     Everything that a stage or loop depends on must be in `root`, in the results of earlier ones, or the same in every run; and
@@ -163,46 +206,56 @@ class Course(Generic[Root]):
     """
 
     def __init__(
-        self, root: Root, verbose: bool = False, checkpoint: Checkpoint | None = None, watch: Watcher | None = None
+        self,
+        root: Root,
+        verbose: bool = False,
+        checkpoint: Checkpoint | None = None,
+        found: dict[str, Any] | None = None,
+        begin: dict[str, Any] | None = None,
+        watch: Watcher | None = None,
     ) -> None:
-        found: _State[Root] | None = None if checkpoint is None else checkpoint.read()
-        self.state = _State(root) if found is None else found
-        self.verbose, self.checkpoint, self.watch = verbose, checkpoint, watch
+        self.root, self.verbose, self.checkpoint, self.watch, self.begin = root, verbose, checkpoint, watch, begin
+        self.done: dict[str, Any] = {}
+        self.found, self.stopped = found, False
+        if found is not None:
+            with self._told_of_misfit():
+                self.done, self.stopped = dict(found["done"]), bool(found["stopped"])
+                root.load_state_dict(found["root"])
 
-    @property
-    def root(self) -> Root:
-        """What the stages change, as it is by now."""
-        return self.state.root
-
-    @property
-    def stopped(self) -> bool:
-        """Whether who watches has asked to stop."""
-        return self.state.stopped
-
-    def stage(self, name: str, make: Callable[[], Result]) -> Result:
-        """The result of a stage, made unless it is there."""
-        if name in self.state.done:
-            return self.state.done[name]
-        return self._finished(name, make())
+    def stage(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of a stage, plain data and tensors, made unless it is there."""
+        if name in self.done:
+            return self.done[name]
+        self.found, result = None, make()
+        if self.checkpoint is not None:
+            self.done[name] = result
+            self._write(None)
+        return result
 
     def loop(self, name: str, make: Callable[[], Owner], n_steps: int, every: int = CHECKPOINT_STEPS, shown: bool = True) -> Owner:
         """The owner of a loop after its last step; a checkpoint is written after every so many, a multiple of 50 or fewer."""
-        if name in self.state.done:
-            return self.state.done[name]
-        if self.state.loop is None or self.state.loop[0] != name:
-            self.state.loop = name, make(), 0
-        owner: Any
-        _, owner, first = self.state.loop
+        owner, first = make(), 0
+        if self.found is not None:
+            with self._told_of_misfit():
+                loop = self.found["loop"]
+                if name in self.done or (loop is not None and loop[0] == name):
+                    _, state, first = (name, self.done[name], n_steps) if name in self.done else loop
+                    owner.load_state_dict(state)
+                    self.root.load_state_dict(self.found["root"])  # making the owner may have drawn from its generator
+            if name in self.done:
+                return owner
+            self.found = None
 
         def step(t: int) -> bool:
-            if t > first and t % every == 0:
-                self.state.loop = name, owner, t
-                self._write()
+            if t > first and t % every == 0 and self.checkpoint is not None:
+                self._write((name, owner.state_dict(), t))
             return self._watched(name, owner, t, min(every, WINDOW), n_steps - 1)
 
         repeat(step, n_steps, name, self.verbose and shown, first)
-        self.state.loop = None
-        return self._finished(name, owner)
+        if self.checkpoint is not None:
+            self.done[name] = owner.state_dict()
+            self._write(None)
+        return owner
 
     def _watched(self, name: str, owner: Steps, t: int, window: int, last: int) -> bool:
         """One step, in a task of `window` of them."""
@@ -212,7 +265,7 @@ class Course(Generic[Root]):
             self.watch.begin(name)
         may_end = owner.step(t)
         if may_end or (t + 1) % window == 0 or t == last:
-            self.state.stopped = self.watch.end(owner)
+            self.stopped = self.watch.end(owner)
         return may_end or self.stopped
 
     def end(self) -> None:
@@ -220,12 +273,17 @@ class Course(Generic[Root]):
         if self.checkpoint is not None:
             self.checkpoint.remove()
 
-    def _finished(self, name: str, result: Result) -> Result:
+    def _write(self, loop: tuple[str, dict[str, Any], int] | None) -> None:
         if self.checkpoint is not None:
-            self.state.done[name] = result
-            self._write()
-        return result
+            state = {"begin": self.begin, "root": self.root.state_dict(), "done": self.done, "loop": loop, "stopped": self.stopped}
+            self.checkpoint.write(state)
 
-    def _write(self) -> None:
-        if self.checkpoint is not None:
-            self.checkpoint.write(self.state)
+    @contextmanager
+    def _told_of_misfit(self) -> Iterator[None]:
+        """Say which file it is where a state does not fit what it is the state of."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            if self.checkpoint is None:
+                raise
+            raise self.checkpoint.foreign(f"its state does not fit ({str(error).splitlines()[0]})") from error

@@ -57,7 +57,7 @@ class VAE(AutoencoderModel):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -103,6 +103,6 @@ class VAE(AutoencoderModel):
         self.annealing = annealing
 
     def _weights(self) -> tuple[float, float]:
-        check.check_number("beta", self.beta, numbers.Real, 0, open_low=True)
+        check.check_number("beta", self.beta, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
         check.check_number("annealing", self.annealing, numbers.Real, 0, high=1)
         return float(self.beta), 0.0

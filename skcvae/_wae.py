@@ -59,7 +59,7 @@ class WAE(AutoencoderModel):
 
     def __init__(
         self,
-        n_components: int = 2,
+        n_components: int | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -105,5 +105,5 @@ class WAE(AutoencoderModel):
         self.penalty = penalty
 
     def _weights(self) -> tuple[float, float]:
-        check.check_number("penalty", self.penalty, numbers.Real, 0)
+        check.check_number("penalty", self.penalty, numbers.Real, 0, high=check.LARGEST_WEIGHT)
         return 0.0, float(self.penalty)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from skcvae._checks import check_number
+from skcvae._checks import LARGEST_WEIGHT, check_number
 from skcvae.likelihoods import Family
 
 #: A weight this near to 0 is 0.
@@ -54,8 +54,10 @@ def autoencoding(
 
 def infovae_weights(alpha: Any, lambd: Any, infinite: bool = False) -> tuple[float, float]:
     """The weights 1 - alpha and alpha + lambd - 1 of an InfoVAE; ValueError where one is negative by more than rounding."""
-    check_number("alpha", alpha, numbers.Real, -np.inf, high=1)
-    check_number("lambd", lambd, numbers.Real, -np.inf, infinite=infinite)
+    alpha = check_number("alpha", alpha, numbers.Real, -LARGEST_WEIGHT, high=1)
+    lambd = check_number(
+        "lambd", lambd, numbers.Real, -LARGEST_WEIGHT, high=np.inf if infinite else LARGEST_WEIGHT, infinite=infinite
+    )
     excess = alpha + lambd - 1.0
     if excess < -ROUNDING:
         raise ValueError(

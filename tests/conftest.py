@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import second_device as simulation
+import torch
 
 from skcvae import CoupledVAE
 
@@ -19,3 +21,17 @@ def X():
 @pytest.fixture(scope="session")
 def model(X):
     return CoupledVAE(**QUICK).fit(X)
+
+
+@pytest.fixture
+def second_device(monkeypatch):
+    """A device that "cuda" and "auto" mean, on any machine; see the module of this name."""
+    monkeypatch.setattr("skcvae._place.make_device", simulation.make_device)
+    with simulation.simulated() as device:
+        yield device
+
+
+@pytest.fixture
+def other_device(request):
+    """The machine's GPU, where it has one; otherwise the simulated device."""
+    return torch.device("cuda") if torch.cuda.is_available() else request.getfixturevalue("second_device")

@@ -20,6 +20,7 @@ from test_encoders import needs_zuko
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
 from skcvae._data import Data
+from skcvae._place import Place
 from skcvae.divergences import DIVERGENCES, MMD, Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
@@ -49,10 +50,10 @@ def unfitted(request):
 
 def exact_density(model, X):
     """Of a model with a linear decoder and a standard Gaussian prior."""
-    k = model.n_components
+    k = model.prior_.n_components
     mean = model.inverse_transform(np.zeros((1, k)))[0]
     axes = model.inverse_transform(np.eye(k)) - mean
-    variance = model._temperature * (model.likelihood_.scale[0].item() * model.likelihood_.unit) ** 2
+    variance = model._fitted.temperature * (model.likelihood_.scale[0].item() * model.likelihood_.unit) ** 2
     return stats.multivariate_normal(mean, axes.T @ axes + variance * np.eye(X.shape[1])).logpdf(X)
 
 
@@ -135,7 +136,7 @@ def test_precision_of_the_input_does_not_ruin_the_score(model):
 def test_aggregate_is_the_mean_of_the_posteriors(linear_data):
     """Also of those with noise, all rows alike."""
     model = VAE(posterior="gaussian", beta=4.0, **QUICK).fit(linear_data)
-    aggregate = model._sample_aggregate(4000, np.random.default_rng(0))
+    aggregate = model._fitted.sample_aggregate(4000, np.random.default_rng(0))
     draws = model.sample_posterior(linear_data, 20, random_state=0).reshape(-1, 2)
     np.testing.assert_allclose(np.cov(aggregate.T), np.cov(draws.T), atol=0.15)
     assert np.abs(np.cov(aggregate.T) - np.cov(model.transform(linear_data).T)).max() > 0.3
@@ -163,11 +164,12 @@ def test_a_critic_is_trained():
     """Codes that it tells from the prior's draws cost more than chance, which is 0."""
     codes, draws = torch.full((64, 2), 3.0), GaussianPrior(2)
     setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1)
-    rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z)
-    critic = Adversarial((16,)).begin(2, torch.Generator().manual_seed(0))
-    penalty = _amortise._Penalty(SimpleNamespace(prior=draws, rng=rng, decoder=decoder, data=codes), critic, setting)
+    rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z, inputs=lambda z: z)
+    data = type("Rows", (), {"place": Place.of(codes), "__len__": lambda rows: 64})()
+    model = SimpleNamespace(prior=draws, rng=rng, decoder=decoder, data=data)
+    penalty = _amortise._Penalty(model, Adversarial((16,)), setting)
     values = [float(penalty(codes).detach()) for _ in range(50)]
-    assert values[0] < 0.5 < 1.0 < values[-1]
+    assert values[-1] > max(1.0, values[0] + 1.0)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_the_user_s_own_pair_is_not_trained_in_place(X):
 
 def test_annealing_rises_linearly_to_all_of_the_weight():
     setting = _amortise.Setting(4.0, 0.0, 0.5, batch_size=1, learning_rate=1.0, max_iter=10, tol=0.0, patience=1)
-    weights = [_amortise._Steps._kl_weight(SimpleNamespace(setting=setting), t) for t in range(10)]
+    weights = [_amortise.Steps._kl_weight(SimpleNamespace(setting=setting), t) for t in range(10)]
     np.testing.assert_allclose(weights, [0.8, 1.6, 2.4, 3.2, *6 * [4.0]])
 
 
@@ -327,27 +329,27 @@ def test_annealing_reaches_the_same_weight(X):
 
 def test_training_does_not_stop_before_the_weight_has_risen(X):
     """A loss that rises with its weight is no plateau."""
-    model = VAE(annealing=0.8, tol=10.0, n_iter_no_change=1, **{**QUICK, "max_iter": 600}).fit(X)
-    assert model.n_iter_ == 580  # the rise, then two windows of 50
+    model = VAE(annealing=0.4, tol=10.0, n_iter_no_change=1, **{**QUICK, "max_iter": 600}).fit(X)
+    assert model.n_iter_ == 510  # the rise of 240, two windows of 50, and half as many again to cool
     assert model.converged_
 
 
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        (VAE(beta=0.0), ValueError, "beta must be a finite number above 0, got 0.0"),
+        (VAE(beta=0.0), ValueError, "beta must be a finite number above 0.*, got 0.0"),
         (VAE(beta="1"), TypeError, "beta"),
         (VAE(annealing=1.5), ValueError, "annealing must be a finite number of at least 0 and of at most 1, got 1.5"),
         (VAE(posterior="flow"), ValueError, "posterior must be one of 'point', 'gaussian', 'full', 'planar', 'spline'"),
         (VAE(posterior="point"), ValueError, "has no density, which this loss needs. Use posterior='gaussian', or WAE"),
         (VAE(prior="categorical"), ValueError, "CategoricalPrior has none. .* or use WAE or CoupledVAE"),
         (VAE(prior=lambda n, seed: np.zeros((n, 2))), ValueError, "SamplerPrior has none"),
-        (WAE(penalty=-1), ValueError, "penalty must be a finite number of at least 0, got -1"),
+        (WAE(penalty=-1), ValueError, "penalty must be a finite number of at least 0.*, got -1"),
         (WAE(divergence="kl"), ValueError, "divergence must be one of 'mmd'"),
         (WAE(divergence="kl", penalty=0), ValueError, "divergence must be one of 'mmd'"),
-        (InfoVAE(alpha=2.0), ValueError, "alpha must be a finite number of at most 1, got 2.0"),
+        (InfoVAE(alpha=2.0), ValueError, "alpha must be a finite number .*of at most 1, got 2.0"),
         (InfoVAE(alpha=0.0, lambd=0.5), ValueError, r"alpha \+ lambd must be at least 1, got 0 \+ 0.5"),
-        (InfoVAE(lambd=np.inf), ValueError, "lambd must be a finite number, got inf"),
+        (InfoVAE(lambd=np.inf), ValueError, "lambd must be a finite number.*, got inf"),
         (InfoVAE(prior="categorical"), ValueError, "CategoricalPrior has none"),
         (VAE(pool_size=0), ValueError, "pool_size"),
         (WAE(max_iter=0), ValueError, "max_iter"),

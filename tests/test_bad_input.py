@@ -95,7 +95,7 @@ def test_what_cannot_be_allocated_has_a_remedy(X, model, text, monkeypatch):
     def moments(*_):
         raise RuntimeError(text)
 
-    monkeypatch.setattr(type(model._inference), "moments", moments)
+    monkeypatch.setattr(type(model._fitted.inference()), "moments", moments)
     with pytest.raises(MemoryError) as caught:
         model.posterior(X)
     remedy = "Give fewer rows at a time, or use transform, which gives means only."

@@ -44,3 +44,10 @@ def test_tables_and_spreads(cells):
     assert cells.spread([1.0, 2.0, 3.0]) == "2.0 ± 1.0"
     assert cells.spread([1.25], ".2f") == "1.25"
     assert cells.table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_every_mutation_has_its_place(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import mutations
+
+    mutations.check_places()

@@ -121,10 +121,13 @@ def test_parts_are_reproducible(X):
 
 def test_the_optimiser_and_the_critic_go_on(X):
     model = WAE(divergence=Adversarial((8,)), **QUICK).partial_fit(X)
-    first = model._part
+    first = model._streaming
     model.partial_fit(X)
-    assert model._part.measure is first.measure
-    assert float(next(iter(model._part.moments["state"].values()))["step"]) == 2
+    second = model._streaming
+    assert float(next(iter(second.optimiser["state"].values()))["step"]) == 2
+    assert float(next(iter(second.penalty["optimiser"]["state"].values()))["step"]) == 2
+    moved = [not torch.equal(value, second.penalty["measure"][name]) for name, value in first.penalty["measure"].items()]
+    assert any(moved)
 
 
 def test_a_fit_forgets_the_parts(X):

@@ -108,7 +108,7 @@ def test_aggregate_posterior_is_the_prior(model, X):
 def test_posterior_record_agrees_with_itself(model, X):
     posterior = model.posterior(X)
     weights = np.concatenate(list(posterior.weights()))
-    draws = model._pool.draws.numpy()
+    draws = model._fitted.pool.draws.numpy()
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-12)
     np.testing.assert_allclose(posterior.mean, weights @ draws, atol=1e-10)
     np.testing.assert_allclose(model.transform(X), posterior.mean, atol=1e-12)
@@ -124,10 +124,10 @@ def test_posterior_record_agrees_with_itself(model, X):
 def test_log_normaliser_extends_the_potential(model, X):
     """log sum_j b_j exp((g_j - C_ij)/epsilon), from the decoder itself."""
     x = torch.as_tensor(model.likelihood_.standardise(X))
-    output = torch.as_tensor(model.module_(model._pool.draws.float()).detach().double())
+    output = torch.as_tensor(model.module_(model._fitted.pool.draws.float()).detach().double())
     cost = model.likelihood_.cost(x, output)
     eta, normaliser = model.likelihood_.natural(output)
-    scores = x @ eta.T + model._pool.log_coupling + normaliser - normaliser - model.likelihood_.carrier(x)[:, None]
+    scores = x @ eta.T + model._fitted.pool.log_coupling + normaliser - normaliser - model.likelihood_.carrier(x)[:, None]
     expected = torch.logsumexp(scores, 1).detach().numpy()
     assert cost.shape == scores.shape
     np.testing.assert_allclose(model.posterior(X).log_normaliser, expected, atol=1e-3)
@@ -150,7 +150,7 @@ def test_precision_of_the_input_is_kept(model, X, method):
 
 def test_blocks_of_rows_do_not_change_the_result(model, X, monkeypatch):
     whole = model.transform(X)
-    monkeypatch.setattr("skcvae._data.ROWS_AT_ONCE", 11)
+    monkeypatch.setattr("skcvae._memory.ROWS_AT_ONCE", 11)
     np.testing.assert_allclose(model.transform(X), whole, atol=1e-12)
     assert model.sample(30, random_state=0).shape == (30, 4)
 

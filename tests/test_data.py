@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skcvae import VAE, CoupledVAE, _amortise, _data, _fitting
+from skcvae import VAE, CoupledVAE, _amortise, _data, _fitting, _memory
 from skcvae._data import Data
 from skcvae._phases import Problem, _polish
 from skcvae.datasets import make_gaussian_grid
@@ -28,7 +28,7 @@ def X():
 def unheld(monkeypatch):
     """Nothing is held, and rows are read a hundred at once."""
     monkeypatch.setattr(_data, "MOST_HELD", 0)
-    monkeypatch.setattr(_data, "ROWS_AT_ONCE", 100)
+    monkeypatch.setattr(_memory, "ROWS_AT_ONCE", 100)
 
 
 def data(X):
@@ -61,9 +61,9 @@ def test_some_rows_are_different_and_in_order_and_all_where_there_are_no_more(X)
 
 def test_precision_is_what_the_largest_row_needs(unheld):
     X = np.random.default_rng(0).standard_normal((250, 2))
-    assert data(X).like.dtype == torch.float32
+    assert data(X).place.dtype == torch.float32
     X[-1] = 1e4
-    assert data(X).like.dtype == torch.float64
+    assert data(X).place.dtype == torch.float64
 
 
 @pytest.mark.parametrize("make", [lambda: CoupledVAE(**SMALL), lambda: VAE(**SMALL)], ids=["CoupledVAE", "VAE"])

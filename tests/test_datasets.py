@@ -217,7 +217,7 @@ def test_images_of_other_rows_are_refused():
     message = "X must have 64 or 61 columns, got 60. Give rows like those of load_digits."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         datasets.digit_images(np.zeros((2, 60)))
-    with pytest.raises(ValueError, match="X contains NaN"):
+    with pytest.raises(ValueError, match="X must be finite, got NaN"):
         datasets.digit_images(np.full((2, 61), np.nan))
 
 
@@ -314,7 +314,13 @@ BAD = [
     (datasets.make_rings, "std", "0.1", TypeError, NOT_NEGATIVE[:-1] + " (type str)."),
     (datasets.make_pinwheel, "n_samples", None, TypeError, AT_LEAST_1[:-1] + " (type NoneType)."),
     (datasets.make_pinwheel, "n_arms", 0, ValueError, AT_LEAST_1),
-    (datasets.make_pinwheel, "radial_std", np.nan, ValueError, NOT_NEGATIVE),
+    (
+        datasets.make_pinwheel,
+        "radial_std",
+        np.nan,
+        ValueError,
+        "{} must be a finite number of at least 0 and of at most 50, got {}.",
+    ),
     (datasets.make_pinwheel, "tangential_std", -1, ValueError, NOT_NEGATIVE),
     (datasets.make_pinwheel, "rate", np.inf, ValueError, "{} must be a finite number, got {}."),
     (datasets.fetch_mnist, "n_samples", 0, ValueError, "{} must be an integer of at least 1 and of at most 70000, got {}."),

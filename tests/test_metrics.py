@@ -319,7 +319,7 @@ def test_lists_and_float32_are_arrays_too(name):
     ("x", "y", "message"),
     [
         (normal(40, 3), normal(40, 2), r"must have the same number of columns, got 3 and 2.*Give points of one space"),
-        (np.full((40, 2), np.nan), normal(40), "contains NaN"),
+        (np.full((40, 2), np.nan), normal(40), "must be finite, got NaN"),
         (normal(40)[:, 0], normal(40), "Expected 2D array"),
     ],
 )

@@ -146,15 +146,15 @@ def test_lazy_layers_get_their_shapes():
         (lambda: Conv((8, 8)).decoder(2, 65, generator()), ValueError, "64 values, of which 65 outputs are no multiple"),
         (lambda: Conv((8, 8)).encoder(63, 2, generator()), ValueError, "64 values and the data have 63"),
         (lambda: Conv((8,)), ValueError, r"must be \(height, width\) or \(channels, height, width\), got \(8,\)"),
-        (lambda: Conv((8, 0)), ValueError, "each of image_shape must be at least 1, got 0"),
+        (lambda: Conv((8, 0)), ValueError, "each of image_shape must be .*at least 1, got 0"),
         (lambda: Conv("8x8"), TypeError, "image_shape must be a sequence of integers"),
         (lambda: Conv(channels=()), ValueError, r"channels must have at least one entry, got \(\)"),
-        (lambda: Conv(channels=(8, -1)), ValueError, "each of channels must be at least 1, got -1"),
-        (lambda: Conv(channels=(8, 2.5)), TypeError, "each of channels must be an integer, got 2.5"),
+        (lambda: Conv(channels=(8, -1)), ValueError, "each of channels must be .*at least 1, got -1"),
+        (lambda: Conv(channels=(8, 2.5)), TypeError, "each of channels must be an integer.*, got 2.5"),
         (lambda: Conv(activation="logistic"), ValueError, "activation must be one of 'relu'"),
         (lambda: Conv(batch_norm=1), TypeError, "batch_norm must be True or False, got 1"),
         (lambda: MLP(batch_norm="yes"), TypeError, "batch_norm must be True or False, got 'yes'"),
-        (lambda: MLP((True,)), TypeError, "must be an integer, got True"),
+        (lambda: MLP((True,)), TypeError, "must be an integer.*, got True"),
         (lambda: MLP(activation=nn.ReLU), TypeError, "activation must be one of 'relu'"),
         (lambda: Given(3), TypeError, "encoder must be a torch module, a function"),
         (lambda: Given().decoder(2, 4, generator()), ValueError, r"needs the network's decoder.*Give Given\(decoder=...\)"),
@@ -236,8 +236,9 @@ def test_batch_norm_predicts_by_running_statistics(X):
     np.testing.assert_allclose(model.transform(X[7:9]), z[7:9], rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(model.inverse_transform(z[:1]), model.inverse_transform(z)[:1], rtol=1e-9)
     with torch.no_grad():
-        output = model.module_(model._pool.draws.float())
-    np.testing.assert_allclose(model._pool.output.numpy(), output.numpy(), atol=1e-5)
+        output = model.module_(model._fitted.pool.draws.float())
+    expected = model.likelihood_.natural(output)[0]
+    np.testing.assert_allclose(model._fitted.pool.key.numpy(), expected.numpy(), atol=1e-5 * float(expected.abs().max()))
 
 
 def test_batch_norm_fits_as_well(X):

@@ -13,8 +13,9 @@ from scipy import stats
 from skcvae import CoupledVAE, _training
 from skcvae._phases._freeze import supporting_planes
 from skcvae._phases._propose import LEARNING_RATE
+from skcvae._place import HOST, moved
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, in_precision, pareto_k, posterior
+from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, pareto_k, posterior
 from skcvae.posteriors._pool import relative_error
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 from skcvae.transport import SemiDual
@@ -117,7 +118,8 @@ def test_encoder_s_score_is_the_exact_density_where_the_pool_fails(linear):
     score, error = model.score_samples(X, return_std=True)
     exact = exact_density(model, X)
     with torch.no_grad():
-        pooled = model._inference.local.mixture.log_density(model._standardised(X))[0] - model.likelihood_.log_volume
+        fitted = model._fitted.at(HOST)
+        pooled = fitted.inference.local.mixture.log_density(fitted.standardised(X))[0] - model.likelihood_.log_volume
     assert np.abs(score - exact).mean() < 0.3 * np.abs(pooled.numpy() - exact).mean()
     assert np.abs(score - exact).mean() < 0.2
     assert np.median(np.abs(score - exact) / error) < 2
@@ -126,10 +128,10 @@ def test_encoder_s_score_is_the_exact_density_where_the_pool_fails(linear):
 
 def test_encoder_s_posterior_has_more_effective_draws(linear):
     X, model = linear
-    found, x = model.posterior(X[:100]), model._standardised(X[:100])
-    pooled = posterior(in_precision(PoolInference(model._pool, model.likelihood_, 1.0), x), x)
+    found, x = model.posterior(X[:100]), model._fitted.at(HOST).standardised(X[:100])
+    pooled = posterior(PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), x)
     share = found.effective_sample_size / sum(len(d[0]) for d in [next(found.draws())])
-    assert np.median(share) > 5 * np.median(pooled.effective_sample_size / len(model._pool.draws))
+    assert np.median(share) > 5 * np.median(pooled.effective_sample_size / len(model._fitted.pool.draws))
     assert np.median(found.pareto_k()) < 0.7 < np.median(pooled.pareto_k())
 
 
@@ -153,12 +155,12 @@ def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
     X = rng().normal(size=(300, 1)) * [2.0, 1.0] + 0.5 * rng(1).normal(size=(300, 2))
     params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
     model = CoupledVAE(2, prior=prior, proposal="encoder", **params).fit(X)
-    x = model._standardised(X)
-    pooled = posterior(in_precision(PoolInference(model._pool, model.likelihood_, 1.0), x), x)
+    x = model._fitted.at(HOST).standardised(X)
+    pooled = posterior(PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), x)
     spread = np.sqrt(np.einsum("nkk->nk", pooled.covariance))
     assert np.median(np.abs(model.transform(X) - pooled.mean) / spread) < 0.15
     with torch.no_grad():
-        score = model._inference.local.mixture.log_density(x)[0] - model.likelihood_.log_volume
+        score = model._fitted.at(HOST).inference.local.mixture.log_density(x)[0] - model.likelihood_.log_volume
     assert model.score(X) == pytest.approx(float(score.mean()), abs=0.05)
 
 
@@ -210,7 +212,7 @@ def test_supporting_planes_touch_the_log_sum_from_below_and_hold_no_denormal_num
     planes = supporting_planes(
         eta[:1000], normaliser[:1000], (normaliser - epsilon * log_sum)[:1000], barycentre[:1000], epsilon, torch.float32
     )
-    found = planes.to(eta).largest(eta)
+    found = planes.moved(HOST).largest(eta)
     torch.testing.assert_close(found[:1000], log_sum[:1000], rtol=0, atol=1e-5)
     assert (found <= log_sum + 1e-5).all()
     assert not ((planes.key != 0) & (planes.key.abs() < tiny)).any()

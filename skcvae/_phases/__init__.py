@@ -11,7 +11,7 @@
   for each row may be fitted to the frozen coupling.
 """
 
-from skcvae._phases._freeze import Frozen, freeze
+from skcvae._phases._freeze import Frozen, freeze, held_out
 from skcvae._phases._polish import Polished, polish
 from skcvae._phases._problem import History, Layout, Problem, Setting
 from skcvae._phases._propose import propose
@@ -25,6 +25,7 @@ __all__ = [
     "Problem",
     "Setting",
     "freeze",
+    "held_out",
     "polish",
     "present",
     "propose",

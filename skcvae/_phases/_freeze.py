@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from skcvae import _training
 from skcvae._phases._problem import Draws, Problem
-from skcvae.posteriors import MOST_PLANES, Pool, Scores
+from skcvae._place import HOST, Place, moved
+from skcvae.posteriors import MOST_PLANES, Pool, PoolInference, Scores
 from skcvae.transport import Coupling, Solution, Source, Target, c_transform, fresh_marginal_error, prior_side
 
 #: The frozen solve goes this much below the tolerance on its own draws; over atoms, which are all there is, further.
@@ -20,9 +20,11 @@ FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
 LARGEST_GROWTH, WARM_SHARE = 8, 1 / 6
 #: A pool that stays above this chi-square is no coupling.
 LOST = 1.0
+#: Planes of the data without their potential hold this many numbers, 4 MiB in float32, or this share of the pool's.
+HOLE_NUMBERS, HOLE_SHARE = 2**20, 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frozen:
     """The result of a fit.
 
@@ -31,7 +33,7 @@ class Frozen:
     pool : Pool, what inference uses
     coupling : Coupling, the record
     planes : Scores, see `supporting_planes`; of the first draws of the pool, for the potential at draws of a proposal
-    holes : Scores, the same on the whole pool for the data without their potential
+    holes : Scores, the same for the data without their potential
     level : float, mean of the latter's c-transform on the pool, in nats
     potential : Tensor of shape (n,), f in training precision
     """
@@ -56,14 +58,15 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
         if error <= tol or problem.has_atoms or 2 * n_draws > problem.solver.max_draws:
             break
         allowed = math.ceil(WARM_SHARE * problem.solver.max_iter)
-        n_draws = min(n_draws * _growth(error / tol), problem.solver.max_draws)
+        n_draws = min(n_draws * _growth(error, tol), problem.solver.max_draws)
     if not error <= LOST:
         raise _training.Diverged(f"the data marginal of the coupling is off by a chi-square of {error:.3g}")
     return _frozen(problem, draws, potential, error, n_iter)
 
 
-def _growth(ratio: float) -> int:
-    """The power of two by which the pool grows when the error is `ratio` times its tolerance."""
+def _growth(error: float, tol: float) -> int:
+    """The power of two by which the pool grows when the error is above its tolerance."""
+    ratio = error / tol if tol > 0 else math.inf
     return int(2 ** math.ceil(math.log2(min(LARGEST_GROWTH, max(2.0, ratio)))))
 
 
@@ -85,41 +88,53 @@ def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
 def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_iter: int) -> Frozen:
     """The pool and its record, on the CPU; at a hard marginal with the gauge in which g averages to zero on the pool.
 
-    All sums are made in double precision. What is as large as the decoder's outputs is kept in theirs.
+    All sums are made in double precision. The natural parameters, which are as large as the decoder's outputs, are kept in theirs,
+    and all else is that of the rounded ones.
     """
-    predicted = problem.predicted(draws.z)
-    output, log_weights = predicted.double(), draws.log_weights.double()
-    family, epsilon = copy.deepcopy(problem.family).double(), problem.setting.epsilon
-    x, f, softness = problem.x.double(), potential.double(), problem.setting.softness
+    predicted, place = problem.predicted(draws.z), Place(torch.float64, draws.z.device)
+    family, epsilon, softness = moved(problem.family, place), problem.setting.epsilon, problem.setting.softness
+    log_weights, f, x = draws.log_weights.double(), potential.double(), problem.x.double()
     source = Source(family.statistics(x), family.carrier(x))
-    eta, normaliser = family.natural(output)
+    key = family.natural(predicted.double())[0].to(predicted.dtype)
+    eta = key.double()
+    normaliser = family.log_normaliser(eta)
     side = prior_side(source, Target(eta, normaliser, log_weights, softness=softness), f, epsilon)
     gauge = float((log_weights.exp() * side.prior_potential).sum()) if softness == 0 else 0.0
     log_coupling = log_weights + (side.prior_potential - gauge - normaliser) / epsilon
-    log_density = log_weights - family.tempered(epsilon).double().natural(output)[1]
-    parts = draws.z.double(), predicted, log_coupling, log_density, log_weights + side.log_density
-    pool = Pool(*(part.cpu() for part in parts))
+    log_density = log_weights - family.tempered(epsilon).log_normaliser(family.tempering(epsilon) * eta)
+    pool = Pool(draws.z.double(), key, log_coupling, log_density, log_weights + side.log_density).moved(HOST)
     value = float(side.dual_value) + family.log_volume
-    record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(output))
+    record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(eta))
     bare = c_transform(source, Target(eta, normaliser, log_weights), torch.zeros_like(f), epsilon)
-    solved = side.c_transform[:MOST_PLANES], side.barycentre[:MOST_PLANES]
-    planes = [supporting_planes(eta, normaliser, *found, epsilon, predicted.dtype) for found in (solved, bare)]
+    sizes = MOST_PLANES, max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
+    solved = side.c_transform, side.barycentre
+    planes = [
+        supporting_planes(eta[:size], normaliser[:size], hard[:size], barycentre[:size], epsilon, key.dtype)
+        for size, (hard, barycentre) in zip(sizes, (solved, bare), strict=True)
+    ]
     return Frozen(pool, record, planes[0], planes[1], float((log_weights.exp() * bare[0]).sum()), potential)
+
+
+@torch.no_grad()
+def held_out(problem: Problem, pool: Pool) -> float:
+    """Minus the mean log-likelihood of validation rows by a pool, in nats over epsilon: where no round of polishing had one."""
+    assert problem.x_val is not None, "asked only where there are rows of validation"
+    inference = PoolInference(pool, moved(problem.family, HOST), problem.setting.epsilon)
+    return -float(inference.log_density(HOST.tensor(problem.x_val))[0].mean()) / problem.setting.epsilon
 
 
 def supporting_planes(
     eta: Tensor, normaliser: Tensor, hard: Tensor, barycentre: Tensor, epsilon: float, dtype: torch.dtype
 ) -> Scores:
-    r"""What extends the c-transform from draws of the pool, the first ones or all, to any latent point without the data.
+    r"""What extends the c-transform from some draws of the pool to any latent point without the data.
 
     .. math:: g^0(z) = A(z) - \epsilon L(\eta(z)), \qquad
               L(\eta) = \log \frac1n \sum_i e^{(f_i - h_i + t_i \cdot \eta)/\epsilon} \ge
               \max_j \big( L(\eta_j) + O_j \cdot (\eta - \eta_j)/\epsilon \big)
 
-    L is convex and its gradient at a draw is the barycentre there: the planes touch it at every draw of the pool, also where the
-    gradient is rounded to the precision in which it is kept, and to zero where it would be denormal, which slows products down
-    sixtyfold.
+    L is convex and its gradient at a draw is the barycentre there: the planes touch it at their draws, also where the gradient is
+    rounded to the precision in which it is kept, and to zero where it would be denormal, which slows products down sixtyfold.
     """
-    m, key = len(hard), (barycentre / epsilon).to(dtype)
+    key = (barycentre / epsilon).to(dtype)
     key = key.masked_fill_(key.abs() < torch.finfo(dtype).tiny, 0)
-    return Scores(key.cpu(), ((normaliser[:m] - hard) / epsilon - (key * eta[:m]).sum(1)).cpu())
+    return Scores(key.cpu(), ((normaliser - hard) / epsilon - (key * eta).sum(1)).cpu())

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +25,8 @@ POLISH_PATIENCE = 3
 POLISH_NUMBERS = 2**25
 #: Above this chi-square on its own draws a potential counts as not solved.
 UNSOLVED = 0.1
+#: Steps of a regression whose draws are chosen at once.
+STEPS_AT_ONCE = 64
 #: A regression ends early below this share of the tolerance.
 REGRESSED_SHARE = 0.1
 
@@ -40,26 +45,66 @@ class Stage:
 STAGES = Stage(2 / 3, 65536, 1, 1.0), Stage(1.0, 262144, 4, 0.15)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrozenPlan:
-    """Draws, their columns of the plan, the decoder's divergence from each, the potential and the value that rounds lower: the
-    semi-dual, or minus the score of validation rows, in nats over epsilon.
+    """Draws z (m, k), their columns of the plan, and the decoder's divergence from each.
 
-    `weight` is w, the plan's mass in a column over the prior's, with the draws' own weights, of mean about 1. The value of a
-    potential that is not solved says nothing, and is infinite.
+    `weight` is w, the plan's mass in a column over the prior's, with the draws' own weights, of mean about 1.
     """
 
     z: Tensor
     barycentre: Tensor
     weight: Tensor
-    potential: Tensor
     divergence: Tensor
-    value: float
 
     @property
     def residual(self) -> float:
         """Mean divergence under the plan."""
         return float((self.weight * self.divergence).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What a plan was made of, and what it gave: the plan itself is large, and a function of these.
+
+    Attributes
+    ----------
+    layout : Layout, weights and rows, with the potential and the temperature that the solve started from
+    stage : int, whose draws there are
+    rng : dict, the generator's state before they were drawn
+    potential : Tensor of shape (n,), the solved potential
+    value : float, which rounds lower: the semi-dual, or minus the score of validation rows, in nats over epsilon; infinite where
+        the potential is not solved, whose value says nothing
+    residual : float, mean divergence of the decoder under the plan
+    """
+
+    layout: Layout
+    stage: int
+    rng: dict[str, Any]
+    potential: Tensor
+    value: float
+    residual: float
+
+    def state_dict(self) -> dict[str, Any]:
+        """The round as plain data and tensors."""
+        return {**vars(self), "layout": self.layout.state_dict()}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> Round:
+        """The round that had this state."""
+        return cls(**{**state, "layout": Layout(**state["layout"])})
+
+    def plan(self, problem: Problem) -> FrozenPlan:
+        """The plan once more; the problem is put back to the round, its generator stays as it is."""
+        potential, present = self.layout.restore(problem), problem.rng.bit_generator.state
+        problem.rng.bit_generator.state = self.rng
+        plan = _frozen_plan(problem, STAGES[self.stage], potential, self.layout.temperature)[0]
+        problem.rng.bit_generator.state = present
+        return plan
+
+
+#: A round with its plan, where it is at hand.
+Made = tuple[Round, FrozenPlan | None]
 
 
 def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
@@ -71,22 +116,21 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     """
     if course.stopped:
         return Polished(layouts[-1].potential, False, [])
-    plan, settled, left = _best_after_one_round(course, layouts), False, course.root.solver.polish_rounds - 1
-    values = [plan.value]
+    made, settled, left = _best_after_one_round(course, layouts), False, course.root.solver.polish_rounds - 1
+    values = [made[0].value]
     for number, stage in enumerate(STAGES):
         name, n_rounds = f"polish, stage {number + 1}", round(stage.share * left)
-        make = functools.partial(_Rounds, course.root, plan, stage, name, n_rounds)
-        rounds = course.loop(name, make, n_rounds, every=1, shown=False)
-        plan, settled, left = course.stage(f"{name}, best", rounds.best), rounds.settled, left - rounds.made
+        rounds = course.loop(name, functools.partial(_Rounds, course.root, made, number, name, n_rounds), n_rounds, 1, shown=False)
+        made, settled, left = rounds.best(), rounds.settled, left - rounds.made
         values += rounds.values[1:]
         if course.stopped:
             break
-    return Polished(plan.potential, settled, values)
+    return Polished(made[0].potential.to(course.root.x), settled, values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Polished:
-    """The potential (n,), whether the last stage ended by itself, and the values of all rounds, see `FrozenPlan`."""
+    """The potential (n,), whether the last stage ended by itself, and the values of all rounds, see `Round`."""
 
     potential: Tensor
     settled: bool
@@ -94,66 +138,83 @@ class Polished:
 
 
 class _Rounds:
-    """The rounds of one stage: the values of all, the last plan, and the plan and the layout of the lowest value."""
+    """The rounds of one stage: the values of all, the last round, and the one of the lowest value."""
 
-    def __init__(self, problem: Problem, plan: FrozenPlan, stage: Stage, name: str, n_rounds: int) -> None:
-        self.problem, self.stage, self.name, self.n_rounds = problem, stage, name, n_rounds
-        self.values, self.settled = list[float](), False
-        self._take(plan)
+    def __init__(self, problem: Problem, made: Made, number: int, name: str, n_rounds: int) -> None:
+        self.problem, self.number, self.name, self.n_rounds = problem, number, name, n_rounds
+        self.values, self.settled, self.last, self.lowest = [made[0].value], False, made, made
 
     @property
     def made(self) -> int:
         """Rounds made."""
         return len(self.values) - 1
 
-    def step(self, t: int) -> bool:
-        """One round, unless the plan before it is as good as it gets: then True."""
-        tol = self.problem.setting.tol
-        self.settled = self.plan.residual <= tol or _training.has_stalled(self.values, tol, POLISH_PATIENCE)
-        if not self.settled:
-            self._take(_next_plan(self.problem, self.plan, self.stage, f"{self.name}, {t + 1}/{self.n_rounds}"))
-        return self.settled
-
     @property
     def potential(self) -> Tensor:
         """The present data potential, (n,)."""
-        return self.plan.potential
+        return self.last[0].potential.to(self.problem.x)
 
-    def _take(self, plan: FrozenPlan) -> None:
-        if plan.value < min(self.values, default=math.inf) or not self.values:
-            self.lowest = plan, Layout.of(self.problem, plan.potential, self.problem.setting.epsilon)
-        self.values.append(plan.value)
-        self.plan = plan
+    def step(self, t: int) -> bool:
+        """One round, unless the plan before it is as good as it gets: then True."""
+        problem, tol, (last, plan) = self.problem, self.problem.setting.tol, self.last
+        self.settled = last.residual <= tol or _training.has_stalled(self.values, tol, POLISH_PATIENCE)
+        if not self.settled:
+            plan = last.plan(problem) if plan is None else plan
+            self.last = _next_round(problem, plan, self.potential, self.number, f"{self.name}, {t + 1}/{self.n_rounds}")
+            if self.last[0].value < min(self.values):
+                self.lowest = self.last
+            self.values.append(self.last[0].value)
+        return self.settled
 
-    def best(self) -> FrozenPlan:
-        """The best plan, with the problem back at it."""
-        plan, layout = self.lowest
-        layout.restore(self.problem)
-        return plan
+    def best(self) -> Made:
+        """The best round, with the problem back at it."""
+        self.lowest[0].layout.restore(self.problem)
+        return self.lowest
+
+    def state_dict(self) -> dict[str, Any]:
+        """Both rounds without their plans, and all values."""
+        last, lowest = self.last[0], self.lowest[0]
+        states = {"lowest": lowest.state_dict()} | ({} if last is lowest else {"last": last.state_dict()})
+        return {"values": np.array(self.values), "settled": self.settled, **states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.values, self.settled = state["values"].tolist(), state["settled"]
+        self.lowest = Round.of_state(state["lowest"]), None
+        self.last = (Round.of_state(state["last"]), None) if "last" in state else self.lowest
 
 
-def _best_after_one_round(course: Course[Problem], layouts: list[Layout]) -> FrozenPlan:
-    """Polish every layout once, leave the problem at the best of them and return its plan."""
-    names = [f"layout {number + 1}/{len(layouts)}" for number in range(len(layouts))]
-    makes = (functools.partial(_one_round, course.root, *item) for item in zip(layouts, names, strict=True))
-    ends = [course.stage(name, make) for name, make in zip(names, makes, strict=True)]
-    plan, layout = min(ends, key=lambda end: end[0].value)
-    course.stage("best layout", lambda: layout.restore(course.root))
-    return plan
+def _best_after_one_round(course: Course[Problem], layouts: list[Layout]) -> Made:
+    """Polish every layout once, leave the problem at the best of them and return its round."""
+    plans: dict[int, FrozenPlan | None] = {}
+    ends = []
+    for number, layout in enumerate(layouts):
+
+        def one_round(number: int = number, layout: Layout = layout) -> dict[str, Any]:
+            end, plans[number] = _first_round(course.root, layout, f"layout {number + 1}/{len(layouts)}")
+            return end.state_dict()
+
+        ends.append(Round.of_state(course.stage(f"layout {number + 1}/{len(layouts)}", one_round)))
+    best = min(range(len(ends)), key=lambda number: ends[number].value)
+    ends[best].layout.restore(course.root)
+    return ends[best], plans.get(best)
 
 
-def _one_round(problem: Problem, layout: Layout, name: str) -> tuple[FrozenPlan, Layout]:
-    """The plan and the layout after one round from a given one."""
-    layout.restore(problem)
-    plan = _next_plan(problem, _frozen_plan(problem, STAGES[0], layout.potential, layout.temperature), STAGES[0], name)
-    return plan, Layout.of(problem, plan.potential, problem.setting.epsilon)
+def _first_round(problem: Problem, layout: Layout, name: str) -> Made:
+    """The round after one regression from a layout."""
+    plan, potential, _ = _frozen_plan(problem, STAGES[0], layout.restore(problem), layout.temperature)
+    return _next_round(problem, plan, potential, 0, name)
 
 
-def _next_plan(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> FrozenPlan:
-    """The plan after a regression onto one, of fresh rows where there are more than it is made of."""
+def _next_round(problem: Problem, plan: FrozenPlan, potential: Tensor, number: int, description: str) -> Made:
+    """The round after a regression onto a plan, of fresh rows where there are more than it is made of."""
+    stage, epsilon = STAGES[number], problem.setting.epsilon
     _regress(problem, plan, stage, description)
-    potential = plan.potential if problem.rows is None else _on_fresh_rows(problem, plan.potential)
-    return _frozen_plan(problem, stage, potential, problem.setting.epsilon)
+    if problem.rows is not None:
+        potential = _on_fresh_rows(problem, potential)
+    layout, rng = Layout.of(problem, potential, epsilon), dict(problem.rng.bit_generator.state)
+    following, solved, value = _frozen_plan(problem, stage, potential, epsilon)
+    return Round(layout, number, rng, solved, value, following.residual), following
 
 
 @torch.no_grad()
@@ -171,11 +232,11 @@ def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str)
     """Robust regression from the plan's draws onto their barycentres, in one cycle."""
     setting, rate = problem.setting, stage.rate * problem.setting.learning_rate
     optimiser = _training.adam([problem.decoder, problem.family], rate)
-    index = _regression_order(problem, plan, stage.batch * setting.batch_size)
+    order = _regression_order(problem, plan, stage.batch * setting.batch_size)
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / setting.max_iter))
-        rows = index[t]
+        rows = next(order)
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
@@ -183,20 +244,22 @@ def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str)
     _training.repeat(step, setting.max_iter, description, setting.verbose)
 
 
-def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Tensor:
-    """Indices of each step's draws, (steps, batch): half of them evenly, half where the decoder is far off."""
+def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Iterator[Tensor]:
+    """Indices (batch,) of the draws of one step after the other: half of them evenly, half where the decoder is far off."""
     divergence = plan.weight * plan.divergence
     generator = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
-    shape = problem.setting.max_iter, batch
-    even = torch.randint(len(plan.z), shape, generator=generator, device=plan.z.device)
     odds = divergence + divergence.mean() + torch.finfo(divergence.dtype).tiny
-    hard = torch.multinomial(odds, even.numel(), replacement=True, generator=generator).view(shape)
-    return torch.where(torch.arange(batch, device=even.device) < batch // 2, hard, even)
+    shape = STEPS_AT_ONCE, batch
+    is_even = torch.arange(batch, device=odds.device) >= batch // 2
+    while True:
+        even = torch.randint(len(plan.z), shape, generator=generator, device=odds.device)
+        hard = torch.multinomial(odds, even.numel(), replacement=True, generator=generator).view(shape)
+        yield from torch.where(is_even, even, hard)
 
 
 @torch.no_grad()
-def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) -> FrozenPlan:
-    """The plan of the present decoder, cooled from a hot temperature, on many draws."""
+def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) -> tuple[FrozenPlan, Tensor, float]:
+    """The plan of the present decoder on many draws, cooled from a hot temperature, its potential (n,) and its value."""
     setting, width = problem.setting, len(problem.varying.constants)
     draws = problem.draws(min(stage.draws, stage.batch * setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
     output = problem.predicted(draws.z)
@@ -207,17 +270,19 @@ def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) 
     weight = len(draws.z) * (side.log_density + draws.log_weights).exp()
     barycentre = problem.varying.filled(side.barycentre)
     divergence = problem.family.divergence(output, barycentre) / setting.epsilon
+    if not torch.isfinite(weight * divergence).all():
+        raise _training.Diverged("the decoder's outputs became infinite or NaN")
     value = _held_out(problem, output, draws)
     if value is None:
         value = float(state.dual_value) / setting.epsilon if state.marginal_error <= UNSOLVED else math.inf
-    return FrozenPlan(draws.z, barycentre, weight, state.potential, divergence, value)
+    return FrozenPlan(draws.z, barycentre, weight, divergence), state.potential, value
 
 
 def _held_out(problem: Problem, output: Tensor, draws: Draws) -> float | None:
     """Minus the mean log-likelihood of the rows that judge, by the draws of a plan, in nats over epsilon."""
     if problem.judges is None:
         return None
-    family = problem.family.tempered(problem.setting.epsilon).to(output)
+    family = problem.family.tempered(problem.setting.epsilon)
     key, normaliser = family.natural(output)
     log_sum = _kernels.log_sum_scores(family.statistics(problem.judges), key, draws.log_weights - normaliser)
     return -float((log_sum - family.carrier(problem.judges)).mean()) / problem.setting.epsilon

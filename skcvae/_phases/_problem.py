@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -14,7 +15,7 @@ from skcvae._data import Data
 from skcvae._random import seeded
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder, has_modes
-from skcvae.priors import CategoricalPrior, Prior
+from skcvae.priors import Prior
 from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver
 
 #: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
@@ -45,7 +46,7 @@ class Setting:
         return self.epsilon / (self.epsilon + self.varsigma)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draws:
     """Points z (m, k) of the prior with their log-weights (m,)."""
 
@@ -53,12 +54,14 @@ class Draws:
     log_weights: Tensor
 
     def head(self, n_draws: int) -> Draws:
-        """The first of equally weighted draws, or all atoms if there are no more."""
-        z = self.z[:n_draws]
-        return self if len(z) == len(self.z) else Draws(z, torch.full_like(self.log_weights[:n_draws], -math.log(n_draws)))
+        """The first draws, with their weights over the sum of these; all if there are no more."""
+        if n_draws >= len(self.z):
+            return self
+        first = self.log_weights[:n_draws].double()
+        return Draws(self.z[:n_draws], (first - first.logsumexp(0)).to(self.log_weights))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Varying:
     """Which statistics vary over the data: no plan depends on the others, which no product needs to run over.
 
@@ -107,19 +110,29 @@ class History:
         self.loss.append(value)
         self.marginal_error.append(marginal_error)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Both curves."""
+        return {"loss": np.array(self.loss), "marginal_error": np.array(self.marginal_error)}
 
-@dataclass
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.loss, self.marginal_error = state["loss"].tolist(), state["marginal_error"].tolist()
+
+
+@dataclass(eq=False)
 class Problem:
     """The model, the data, the solver and the settings.
 
     Attributes
     ----------
+    kind : str, name of the likelihood's class
     rows : Tensor of shape (n,) or None, places of the data that plans are made of, or all of them
     x : Tensor of shape (n, d), these rows
     varying : Varying, the statistics in which they differ
     source : Source, their side of the cost, of these statistics only
     judges : Tensor of shape (n_judges, d) or None, rows whose likelihood tells one round of polishing from another
     has_modes : bool, whether the decoder acts otherwise in training
+    mode_rng : np.random.Generator, seeds the layers that then draw, so that `rng` does not move by their number
     """
 
     decoder: Decoder
@@ -131,24 +144,48 @@ class Problem:
     rng: np.random.Generator
     x_val: Tensor | None = None
     history: History = field(default_factory=History)
+    kind: str = ""
     rows: Tensor | None = field(init=False)
     x: Tensor = field(init=False)
     varying: Varying = field(init=False)
     source: Source = field(init=False)
     judges: Tensor | None = field(init=False)
     has_modes: bool = field(init=False)
+    mode_rng: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
         self.has_modes = has_modes(self.decoder)
+        self.mode_rng = np.random.default_rng(int(self.rng.integers(2**63)))
         self.take(self.fresh_rows())
         is_sampled = self.x_val is None and self.rows is not None
         self.judges = self.data.rows(self.data.some(N_JUDGES, self.rng)) if is_sampled else self.x_val
 
-    @property
-    def held(self) -> dict[str, Any]:
-        """What is a function of the data alone."""
-        of_x = {"x": self.x, "statistics": self.source.statistics, "carrier": self.source.carrier} if self.rows is None else {}
-        return {"data": self.data} | of_x | ({} if self.x_val is None else {"x_val": self.x_val})
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, the rows' places, the curves and the generator's state."""
+        return {
+            "decoder": dict(self.decoder.state_dict()),
+            "family": dict(self.family.state_dict()),
+            "rows": self.rows,
+            "history": self.history.state_dict(),
+            "rng": self.rng.bit_generator.state,
+            "mode_rng": self.mode_rng.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.decoder.load_state_dict(state["decoder"])
+        self.family.load_state_dict(state["family"])
+        self.take_again(state["rows"])
+        self.history.load_state_dict(state["history"])
+        self.rng.bit_generator.state = state["rng"]
+        self.mode_rng.bit_generator.state = state["mode_rng"]
+
+    def snapshot(self) -> Problem:
+        """A copy of the modules, the generator and the curves on the same data, which this one's training does not move."""
+        other = copy.copy(self)
+        for name in ("decoder", "family", "rng", "mode_rng", "history"):
+            setattr(other, name, copy.deepcopy(getattr(self, name)))
+        return other
 
     def fresh_rows(self) -> Tensor | None:
         """Places of other rows to make plans of, or None where plans are made of all."""
@@ -161,28 +198,32 @@ class Problem:
         self.varying = Varying.of(statistics)
         self.source = Source(self.varying.taken(statistics), self.family.carrier(self.x), self.x)
 
+    def take_again(self, rows: Tensor | None) -> None:
+        """Make plans of these rows, which may be those that it is of now."""
+        is_same = rows is self.rows or (rows is not None and self.rows is not None and torch.equal(rows, self.rows))
+        if not is_same:
+            self.take(rows)
+
     @property
     def has_atoms(self) -> bool:
         """Whether the prior's draws are always the same atoms."""
-        return isinstance(self.prior, CategoricalPrior)
+        return self.prior.is_atomic
 
     def draws(self, n_draws: int) -> Draws:
         """Evenly spread draws from the prior, or its atoms."""
         z, log_weights = self.prior.weighted(n_draws, self.rng)
-        return Draws(self._tensor(z), self._tensor(log_weights))
+        return Draws(self.data.place.tensor(z), self.data.place.tensor(log_weights))
 
     def equally_weighted(self, z: np.ndarray) -> Draws:
         """Draws of equal weight, in training precision, on the training device."""
-        return Draws(self._tensor(z), self._tensor(np.full(len(z), -math.log(len(z)))))
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array).to(self.data.like)
+        place = self.data.place
+        return Draws(place.tensor(z), place.tensor(np.full(len(z), -math.log(len(z)))))
 
     def trained(self, z: Tensor) -> Tensor:
         """The decoder's output for its own gradient step; running statistics move."""
         if not self.has_modes:
             return self.decoder(z)
-        with seeded(int(self.rng.integers(2**63))):
+        with seeded(int(self.mode_rng.integers(2**63)), device=z.device):
             return self.decoder.train()(z)
 
     @torch.no_grad()
@@ -209,11 +250,12 @@ class Problem:
         return kind(**{**shared, "tol": tol, "max_iter": max_iter})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layout:
-    """A decoder and family to go on from, with the potential, its rows, and the temperature at which they were found."""
+    """Weights of a decoder and a family to go on from, with a potential, its rows, and the temperature that it was found at."""
 
-    weights: tuple[dict[str, Tensor], dict[str, Tensor]]
+    decoder: dict[str, Tensor]
+    family: dict[str, Tensor]
     potential: Tensor
     rows: Tensor | None
     temperature: float
@@ -221,12 +263,16 @@ class Layout:
     @classmethod
     def of(cls, problem: Problem, potential: Tensor, temperature: float) -> Layout:
         """A copy of the problem's present state."""
-        copies = tuple({k: v.clone() for k, v in m.state_dict().items()} for m in (problem.decoder, problem.family))
-        return cls((copies[0], copies[1]), potential, problem.rows, temperature)
+        decoder, family = (copy.deepcopy(dict(module.state_dict())) for module in (problem.decoder, problem.family))
+        return cls(decoder, family, potential, problem.rows, temperature)
 
-    def restore(self, problem: Problem) -> None:
-        """Put the problem back into this state."""
-        problem.decoder.load_state_dict(self.weights[0])
-        problem.family.load_state_dict(self.weights[1])
-        if problem.rows is not self.rows:
-            problem.take(self.rows)
+    def state_dict(self) -> dict[str, Any]:
+        """The layout as plain data and tensors, from which ``Layout(**state)`` makes it again."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def restore(self, problem: Problem) -> Tensor:
+        """Put the problem back into this state; returns the potential, where the problem computes."""
+        problem.decoder.load_state_dict(self.decoder)
+        problem.family.load_state_dict(self.family)
+        problem.take_again(self.rows)
+        return self.potential.to(problem.source.carrier)

@@ -45,6 +45,8 @@ def _from_plan(problem: Problem, potential: Tensor) -> tuple[Tensor, Tensor]:
     generator = torch.Generator(problem.x.device).manual_seed(int(problem.rng.integers(2**63)))
     target = problem.target(problem.predicted(draws.z), draws)
     density = prior_side(source, target, potential, epsilon).log_density.exp()
+    if not torch.isfinite(density).all():
+        raise _training.Diverged("the decoder's outputs became infinite or NaN")
     tilted = torch.multinomial(density, len(density), replacement=True, generator=generator)
     bias = (potential - source.carrier) / epsilon
     blocks = _kernels.score_blocks(target.natural[tilted] / epsilon, source.statistics, bias)

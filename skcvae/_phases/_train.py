@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from skcvae import _training, objectives
@@ -49,11 +52,14 @@ def train(course: Course[Problem], hot: float) -> Layout:
     """Improve the potentials on fresh draws, then one decoder step; cool while the decoder keeps up."""
     problem = course.root
     training = course.loop("train", lambda: _Steps(problem, hot), problem.setting.max_iter)
-    return course.stage("trained", lambda: Layout.of(problem, training.potential, training.epsilon))
+    state = course.stage("trained", lambda: Layout.of(problem, training.potential, training.epsilon).state_dict())
+    return Layout(**state)
 
 
 class _Steps:
     """The state that goes from one training step to the next."""
+
+    stream: Callable[[], NDArray[np.float64]]
 
     def __init__(self, problem: Problem, hot: float) -> None:
         setting, self.problem, self.epsilon = problem.setting, problem, hot
@@ -62,7 +68,7 @@ class _Steps:
         self.potentials = problem.solver.begin(problem.source, n_inputs, generator)
         self.plateau = _training.Plateau(setting.tol, setting.patience)
         self.atoms = problem.draws(0) if problem.has_atoms else None
-        self.stream = None if problem.has_atoms else problem.prior.stream(setting.batch_size, problem.rng)
+        self._begin_stream(int(problem.rng.integers(2**63)))
         self.optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
         self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * setting.max_iter))
 
@@ -71,9 +77,33 @@ class _Steps:
         """The present data potential, (n,)."""
         return self.potentials.vector()
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on, but for the problem's own state."""
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"epsilon": self.epsilon, "seed": self.seed, "taken": self.taken, "parts": parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.epsilon = state["epsilon"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state["parts"][name])
+        self._begin_stream(state["seed"])
+        if self.atoms is None:
+            for _ in range(state["taken"]):
+                self.stream()
+        self.taken = state["taken"]
+
+    def _parts(self) -> dict[str, Any]:
+        return {"potentials": self.potentials, "plateau": self.plateau, "optimiser": self.optimiser}
+
+    def _begin_stream(self, seed: int) -> None:
+        self.seed, self.taken = seed, 0
+        self.stream = self.problem.prior.stream(self.problem.setting.batch_size, np.random.default_rng(seed))
+
     def _draws(self) -> Draws:
-        if self.stream is None:
-            return cast(Draws, self.atoms)
+        if self.atoms is not None:
+            return self.atoms
+        self.taken += 1
         return self.problem.equally_weighted(self.stream())
 
     def step(self, t: int) -> bool:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from skcvae._checks import check_number
 from skcvae._random import make_rng
 
+#: The bend of an arm is exponential in the radius, which stays finite up to this.
+LARGEST_RADIAL_STD = 50.0
 Array = NDArray[np.float64]
 Classes = NDArray[np.intp]
 
@@ -226,7 +228,7 @@ def make_pinwheel(
     """
     check_number("n_samples", n_samples, Integral, 1)
     check_number("n_arms", n_arms, Integral, 1)
-    check_number("radial_std", radial_std, Real, 0)
+    check_number("radial_std", radial_std, Real, 0, high=LARGEST_RADIAL_STD)
     check_number("tangential_std", tangential_std, Real, 0)
     check_number("rate", rate, Real, -np.inf)
     rng = make_rng(random_state)

@@ -15,7 +15,7 @@ from skcvae.divergences._base import Divergence, Measure
 from skcvae.networks import MLP, LinearPlus
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adversarial(Divergence):
     r"""What a critic takes the codes for, where its logit T(z) says that z was drawn from the prior.
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 class Measure(nn.Module, ABC):
     """A divergence in use: a number for two samples, differentiable in them."""
 
+    #: Where it draws from while it is used, on the CPU, if it draws.
+    generator: torch.Generator | None = None
+
     @abstractmethod
     def forward(self, codes: Tensor, draws: Tensor) -> Tensor:
         """How far the codes are from draws from the prior.

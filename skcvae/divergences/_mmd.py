@@ -30,7 +30,7 @@ def gaussian(ratio: Tensor) -> Tensor:
 KERNELS: dict[str, Callable[[Tensor], Tensor]] = {"imq": inverse_multiquadratic, "rbf": gaussian}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MMD(Divergence):
     r"""Squared maximum mean discrepancy, estimated without bias.
 

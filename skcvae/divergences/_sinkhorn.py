@@ -16,7 +16,7 @@ from skcvae.divergences._base import Divergence, Measure
 RELAXATION = 1.7
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SinkhornDivergence(Divergence):
     r"""Entropic optimal transport, less what it costs to transport each sample to itself.
 

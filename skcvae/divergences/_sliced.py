@@ -12,7 +12,7 @@ from skcvae._checks import check_number
 from skcvae.divergences._base import Divergence, Measure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SlicedWasserstein(Divergence):
     r"""Squared 2-Wasserstein distance of one-dimensional projections, averaged over random directions.
 

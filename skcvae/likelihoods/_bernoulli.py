@@ -36,7 +36,13 @@ class Bernoulli(Family):
         return torch.zeros_like(x[:, 0])
 
     def natural(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        return output, softplus(output).sum(1)
+        return output, self.log_normaliser(output)
+
+    def log_normaliser(self, eta: Tensor) -> Tensor:
+        return softplus(eta).sum(1)
+
+    def mean_at(self, eta: Tensor) -> Tensor:
+        return eta.sigmoid()
 
     def mean(self, output: Tensor) -> Tensor:
         return output.sigmoid()
@@ -66,7 +72,7 @@ def _x_log_x(x: Tensor) -> Tensor:
     return x * x.clamp(min=torch.finfo(x.dtype).tiny).log()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BernoulliLikelihood(Likelihood):
     r"""Independent binary features, :math:`p(x \mid z) = \prod_l \mu_l(z)^{x_l} (1 - \mu_l(z))^{1 - x_l}`.
 

@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 COLLAPSED_SHARE = 0.05
 #: Float32 rounds a score of this size by 1e-2, a hundredth part of a weight.
 LARGEST_FLOAT32_SCORE = 1e5
+#: And float64 a score of this size.
+LARGEST_SCORE = 1e14
 
 
 class Likelihood(ABC):
@@ -42,6 +44,11 @@ class Family(nn.Module, ABC):
     def n_outputs(self) -> int:
         """Width of the decoder's output."""
         return self.n_features
+
+    @property
+    def smallest_scale(self) -> float:
+        """The smallest number that standardised rows are divided by."""
+        return 1.0
 
     @property
     def log_volume(self) -> float:
@@ -80,6 +87,14 @@ class Family(nn.Module, ABC):
         """Natural parameter eta (m, p) and log-normaliser A (m,) of decoder outputs (m, n_outputs)."""
 
     @abstractmethod
+    def log_normaliser(self, eta: Tensor) -> Tensor:
+        """Log-normaliser A of natural parameters eta (m, p), (m,)."""
+
+    @abstractmethod
+    def mean_at(self, eta: Tensor) -> Tensor:
+        """E[x given z] at natural parameters eta (m, p), (m, d)."""
+
+    @abstractmethod
     def mean(self, output: Tensor) -> Tensor:
         """E[x given z], (m, d)."""
 
@@ -94,6 +109,10 @@ class Family(nn.Module, ABC):
     @abstractmethod
     def tempered(self, epsilon: float) -> Family:
         """The family whose dispersion is the plan's at temperature epsilon, with the same mean."""
+
+    def tempering(self, epsilon: float) -> float:
+        """Factor c for which `tempered` has the natural parameter c eta where this family has eta."""
+        return 1.0
 
     @abstractmethod
     def noise(self, output: Tensor, rng: np.random.Generator) -> Tensor:
@@ -118,10 +137,19 @@ class Family(nn.Module, ABC):
         return normaliser + self.carrier(x)[:, None] - self.statistics(x) @ eta.T
 
     def training_dtype(self, x: Tensor, epsilon: float) -> torch.dtype:
-        """float32 unless the scores t . eta/epsilon are so large that its rounding would show in the plan."""
+        """float32 unless the scores t . eta/epsilon are so large that its rounding would show in the plan.
+
+        ValueError where float64 rounds them to nothing as well.
+        """
         with torch.no_grad():
             eta = self.natural(self.exact_output(x))[0]
             largest = float((self.statistics(x) * eta).abs().sum(1).max()) / epsilon
+        if not largest <= LARGEST_SCORE:
+            raise ValueError(
+                f"The likelihood's scale, or epsilon, is too small for X: scores reach {largest:.2g}, whose rounding in double "
+                f"precision is above a hundredth. Expected at most {LARGEST_SCORE:.0e}. Give a larger scale or epsilon, rescale X, "
+                "or remove its outliers."
+            )
         return torch.float32 if largest < LARGEST_FLOAT32_SCORE else torch.float64
 
     @abstractmethod

@@ -76,6 +76,12 @@ class FixedGaussian(_GaussianFamily):
     def natural(self, output: Tensor) -> tuple[Tensor, Tensor]:
         return output / self.scale.square(), 0.5 * (output / self.scale).square().sum(1)
 
+    def log_normaliser(self, eta: Tensor) -> Tensor:
+        return 0.5 * (self.scale * eta).square().sum(1)
+
+    def mean_at(self, eta: Tensor) -> Tensor:
+        return self.scale.square() * eta
+
     def entropy_term(self, barycentre: Tensor) -> Tensor:
         return 0.5 * (barycentre / self.scale).square().sum(1)
 
@@ -97,17 +103,28 @@ class FixedGaussian(_GaussianFamily):
     def tempered(self, epsilon: float) -> FixedGaussian:
         return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon))
 
+    def tempering(self, epsilon: float) -> float:
+        return 1 / epsilon
+
     def deviation(self, output: Tensor) -> Tensor:
         return self.scale
 
     def typical_deviation(self) -> Tensor:
         return self.scale
 
+    @property
+    def smallest_scale(self) -> float:
+        return float(self.scale.min())
+
 
 class _MomentGaussian(_GaussianFamily):
     """A Gaussian whose scale is trained, with statistics t = (x, x^2)."""
 
     floor: Tensor
+
+    @property
+    def smallest_scale(self) -> float:
+        return float(self.floor.min())
 
     def tempered(self, epsilon: float) -> Self:
         """Itself: a trained scale is the dispersion of the plan, whatever the temperature, as x^2 is among the statistics."""
@@ -125,6 +142,14 @@ class _MomentGaussian(_GaussianFamily):
         precision = deviation.square().reciprocal()
         normaliser = (0.5 * mean.square() * precision + deviation.log()).sum(1) + 0.5 * self.n_features * LOG_2PI
         return torch.cat([mean * precision, -0.5 * precision], 1), normaliser
+
+    def log_normaliser(self, eta: Tensor) -> Tensor:
+        first, second = eta.chunk(2, dim=1)
+        return (-0.25 * first.square() / second - 0.5 * (-2 * second).log() + 0.5 * LOG_2PI).sum(1)
+
+    def mean_at(self, eta: Tensor) -> Tensor:
+        first, second = eta.chunk(2, dim=1)
+        return -0.5 * first / second
 
     def mean_statistics(self, output: Tensor) -> Tensor:
         mean = self.mean(output)
@@ -198,7 +223,7 @@ class NetworkGaussian(_MomentGaussian):
         return torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, torch.zeros_like(bias)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianLikelihood(Likelihood):
     r"""Gaussian noise around the decoder's mean, :math:`p(x \mid z) = N(x; \mu(z), \sigma^2 I)`.
 

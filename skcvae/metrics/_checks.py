@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skcvae._checks import check_rows
+from skcvae._checks import check_representable, check_rows
 from skcvae._kernels import chunk_length
 
 Array = NDArray[np.float64]
@@ -19,6 +19,8 @@ def check_samples(min_rows: int = 1, **samples: ArrayLike) -> list[Array]:
     names, rows, widths = list(samples), [len(array) for array in arrays], [array.shape[1] for array in arrays]
     if len(set(widths)) > 1:
         raise ValueError(f"{_listed(names)} must have the same number of columns, got {_listed(widths)}. Give points of one space.")
+    for name, array in zip(names, arrays, strict=True):
+        check_representable(name, array, np.float64)
     if min(rows) < min_rows:
         raise ValueError(f"{_listed(names)} must have {min_rows} rows or more, got {_listed(rows)}. Draw more samples.")
     return arrays

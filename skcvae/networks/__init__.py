@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from skcvae._random import seeded
 from skcvae.networks._base import ACTIVATIONS, Network
 from skcvae.networks._conv import Conv
 from skcvae.networks._given import Given
@@ -92,4 +93,5 @@ __all__ = [
     "conv",
     "fewest_rows",
     "has_modes",
+    "seeded",
 ]

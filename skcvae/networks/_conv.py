@@ -13,7 +13,7 @@ from torch import nn
 
 from skcvae._checks import check_flag, check_integers
 from skcvae.networks._base import Network, checked_activation
-from skcvae.networks._layers import LinearPlus, draw, small_at_first
+from skcvae.networks._layers import LinearPlus, draw, small_at_first, unset
 
 #: Kernel, stride and padding that halve every size, rounded up, so that no image is too small.
 KERNEL, STRIDE, PADDING = 3, 2, 1
@@ -22,7 +22,7 @@ KERNEL, STRIDE, PADDING = 3, 2, 1
 Shape = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conv(Network):
     """Convolutions of stride 2 down and transposed ones up, beside a linear map, for images as flat rows.
 
@@ -74,7 +74,7 @@ class Conv(Network):
         """Transposed convolutions; `n_outputs` is a multiple of the image's size, its own where `image_shape` is None."""
         image, *below = self._stages(self._shape(n_outputs))
         n_blocks, smallest = self._blocks(n_outputs, image), below[-1]
-        first = draw(nn.utils.skip_init(nn.Linear, n_inputs, math.prod(smallest)), 1.0, generator)
+        first = draw(unset(nn.Linear, n_inputs, math.prod(smallest)), 1.0, generator)
         layers: list[nn.Module] = [first, nn.Unflatten(1, smallest), *self._after(smallest[0])]
         for small, large in itertools.pairwise(below[::-1]):
             layers += [draw(_up(small, large), 1.0, generator), *self._after(large[0])]
@@ -87,7 +87,7 @@ class Conv(Network):
         layers: list[nn.Module] = [nn.Unflatten(1, stages[0])]
         for large, small in itertools.pairwise(stages):
             layers += [draw(_down(large[0], small[0]), 1.0, generator), *self._after(small[0])]
-        last = nn.utils.skip_init(nn.Linear, math.prod(stages[-1]), n_outputs)
+        last = unset(nn.Linear, math.prod(stages[-1]), n_outputs)
         return small_at_first(n_inputs, n_outputs, [*layers, nn.Flatten(), last], last, generator)
 
     def _shape(self, n_features: int) -> Shape:
@@ -125,7 +125,7 @@ class Conv(Network):
 
     def _after(self, n_maps: int) -> list[nn.Module]:
         activation = checked_activation(self.activation)()
-        return [nn.BatchNorm2d(n_maps), activation] if self.batch_norm else [activation]
+        return [nn.BatchNorm2d(n_maps, dtype=torch.float32), activation] if self.batch_norm else [activation]
 
 
 def _as_shape(image_shape: Sequence[int]) -> Shape:
@@ -137,11 +137,11 @@ def _as_shape(image_shape: Sequence[int]) -> Shape:
 
 
 def _down(n_inputs: int, n_outputs: int) -> nn.Conv2d:
-    return nn.utils.skip_init(nn.Conv2d, n_inputs, n_outputs, KERNEL, stride=STRIDE, padding=PADDING)
+    return unset(nn.Conv2d, n_inputs, n_outputs, KERNEL, stride=STRIDE, padding=PADDING)
 
 
 def _up(small: Shape, large: Shape) -> nn.ConvTranspose2d:
     """The transposed convolution that undoes `_down`, whose rounding hides whether a size was odd."""
     extra = tuple(above - (STRIDE * (below - 1) + KERNEL - 2 * PADDING) for below, above in zip(small[1:], large[1:], strict=True))
     shared = {"stride": STRIDE, "padding": PADDING, "output_padding": extra}
-    return nn.utils.skip_init(nn.ConvTranspose2d, small[0], large[0], KERNEL, **shared)
+    return unset(nn.ConvTranspose2d, small[0], large[0], KERNEL, **shared)

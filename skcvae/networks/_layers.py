@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ class LinearPlus(nn.Module):
 
     def __init__(self, n_inputs: int, n_outputs: int, hidden: nn.Module, generator: torch.Generator) -> None:
         super().__init__()
-        self.linear = draw(nn.utils.skip_init(nn.Linear, n_inputs, n_outputs), 1.0, generator)
+        self.linear = draw(unset(nn.Linear, n_inputs, n_outputs), 1.0, generator)
         self.hidden = hidden
 
     def forward(self, z: Tensor) -> Tensor:
@@ -90,6 +90,12 @@ class Decoder(nn.Module):
         """Evaluate at latent points of shape (m, k)."""
         output: Tensor = self.network(self.inputs(z))
         return output
+
+
+def unset(kind: type[Layer], *arguments: Any, **options: Any) -> Layer:
+    """A layer in single precision, whatever torch's default is, whose weights are not drawn yet."""
+    layer: Layer = nn.utils.skip_init(kind, *arguments, **options, dtype=torch.float32)
+    return layer
 
 
 def draw(layer: Layer, gain: float, generator: torch.Generator) -> Layer:

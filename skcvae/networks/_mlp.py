@@ -11,10 +11,10 @@ from torch import nn
 
 from skcvae._checks import check_flag, check_integers
 from skcvae.networks._base import Network, checked_activation
-from skcvae.networks._layers import LinearPlus, draw, small_at_first
+from skcvae.networks._layers import LinearPlus, draw, small_at_first, unset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MLP(Network):
     r"""A multilayer perceptron beside a linear map, :math:`z \mapsto W z + b + \mathrm{MLP}(z)`; encoder and decoder alike.
 
@@ -56,8 +56,8 @@ class MLP(Network):
         layers: list[nn.Module] = []
         widths = [n_inputs, *self._sizes()]
         for width, next_width in itertools.pairwise(widths):
-            layers += [draw(nn.utils.skip_init(nn.Linear, width, next_width), 1.0, generator), *self._after(next_width)]
-        last = nn.utils.skip_init(nn.Linear, widths[-1], n_outputs)
+            layers += [draw(unset(nn.Linear, width, next_width), 1.0, generator), *self._after(next_width)]
+        last = unset(nn.Linear, widths[-1], n_outputs)
         return small_at_first(n_inputs, n_outputs, [*layers, last], last, generator)
 
     def _sizes(self) -> tuple[int, ...]:
@@ -65,4 +65,4 @@ class MLP(Network):
 
     def _after(self, width: int) -> list[nn.Module]:
         activation = checked_activation(self.activation)()
-        return [nn.BatchNorm1d(width), activation] if self.batch_norm else [activation]
+        return [nn.BatchNorm1d(width, dtype=torch.float32), activation] if self.batch_norm else [activation]

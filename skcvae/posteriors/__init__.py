@@ -11,9 +11,9 @@ from skcvae.posteriors._conditional import (
     Rows,
 )
 from skcvae.posteriors._coordinates import Coordinates
-from skcvae.posteriors._encoder import Encoder, Laplace, Refined
+from skcvae.posteriors._encoder import Encoder, Laplace, Refined, check_differentiable
 from skcvae.posteriors._flows import PlanarFlow, SplineFlow
-from skcvae.posteriors._inference import MOST_PLANES, Inference, LocalInference, PoolInference, in_precision
+from skcvae.posteriors._inference import MOST_PLANES, Inference, LocalInference, PoolInference
 from skcvae.posteriors._local import LocalDraws, defensive_draws
 from skcvae.posteriors._pareto import pareto_k
 from skcvae.posteriors._pool import Mixture, Pool, Scores
@@ -53,8 +53,8 @@ __all__ = [
     "Rows",
     "Scores",
     "SplineFlow",
+    "check_differentiable",
     "defensive_draws",
-    "in_precision",
     "pareto_k",
     "posterior",
 ]

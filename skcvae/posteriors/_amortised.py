@@ -17,7 +17,7 @@ from skcvae.posteriors._local import LOCAL_DRAWS, NUMBERS_PER_BLOCK, LocalDraws
 from skcvae.posteriors._pool import Mixture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AmortisedInference(Inference):
     """By draws of the encoder, equally weighted; densities and diagnostics by importance weights.
 

@@ -37,7 +37,7 @@ class Rows(ABC):
         return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiagonalRows(Rows):
     """Gaussians of means (n, r) and standard deviations (n, r)."""
 
@@ -59,7 +59,7 @@ class DiagonalRows(Rows):
         return _divergence(prior, self.location, trace, self.scale.log().sum(1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FullRows(Rows):
     """Gaussians of means (n, r) and lower triangular factors (n, r, r) of the covariance."""
 
@@ -86,7 +86,7 @@ class FullRows(Rows):
         return _divergence(prior, self.location, trace, self._log_volume)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PointRows(Rows):
     """All mass at one point of each row, (n, r)."""
 
@@ -104,7 +104,7 @@ class PointRows(Rows):
         return torch.where((y == self.location[:, None]).all(2), math.inf, -math.inf)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MixedRows(Rows):
     """Even mixtures of two distributions: one half of the draws is from each."""
 
@@ -194,13 +194,13 @@ class ConditionalFull(Conditional):
         return self.n_coordinates + self.n_coordinates * (self.n_coordinates + 1) // 2
 
     def constant(self, location: Tensor, scale: Tensor) -> Tensor:
-        rows, columns = torch.tril_indices(len(location), len(location))
-        return torch.cat([location, torch.where(rows == columns, free_of(scale)[rows.to(scale.device)], 0)])
+        rows, columns = torch.tril_indices(len(location), len(location), device=scale.device)
+        return torch.cat([location, torch.where(rows == columns, free_of(scale)[rows], 0)])
 
     def forward(self, output: Tensor) -> FullRows:
         r = self.n_coordinates
         factor = output.new_zeros(len(output), r, r)
-        rows, columns = torch.tril_indices(r, r)
+        rows, columns = torch.tril_indices(r, r, device=output.device)
         factor[:, rows, columns] = output[:, r:]
         diagonal = positive(factor.diagonal(dim1=1, dim2=2))
         return FullRows(output[:, :r], factor.tril(-1) + torch.diag_embed(diagonal))
@@ -220,7 +220,7 @@ class ConditionalPoint(Conditional):
         return PointRows(output)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DiagonalGaussian(PosteriorFamily):
     r"""Gaussians with independent coordinates, :math:`q(y \mid x) = N(y; m(x), \mathrm{diag}(s(x)^2))`.
 
@@ -236,7 +236,7 @@ class DiagonalGaussian(PosteriorFamily):
         return ConditionalDiagonal(n_coordinates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FullGaussian(PosteriorFamily):
     r"""Gaussians with any covariance, :math:`q(y \mid x) = N(y; m(x), L(x) L(x)^T)`.
 
@@ -252,7 +252,7 @@ class FullGaussian(PosteriorFamily):
         return ConditionalFull(n_coordinates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Point(PosteriorFamily):
     """All mass at one code: a deterministic encoder.
 

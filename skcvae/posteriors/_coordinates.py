@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, MultivariateNormal, Transform, biject_to, identity_transform
-from torch.distributions.constraints import Constraint, MixtureSameFamilyConstraint
+from torch.distributions import Distribution, MixtureSameFamily, MultivariateNormal, Transform, biject_to, identity_transform
+from torch.distributions.constraints import Constraint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Gaussian:
     r"""A Gaussian as its mean m (r,) and whitening W (r, r), for which :math:`W (y - m)` is standard normal."""
 
@@ -62,7 +62,7 @@ class Coordinates:
         z = bijection(y)
         volume = bijection.log_abs_det_jacobian(y, z)
         log_prob = _log_prob(self.distribution, z.to("cpu", torch.float64)).to(y)
-        return log_prob + (volume if volume.ndim == log_prob.ndim else volume.sum(-1))
+        return log_prob + (volume if volume.ndim == log_prob.ndim else volume.sum(-1)).to(y)
 
     def gaussian(self, like: Tensor) -> Gaussian | None:
         """The prior of y where it is a Gaussian, in another tensor's precision and place."""
@@ -79,7 +79,9 @@ class Coordinates:
         if self.distribution is None:
             return identity_transform
         support: Any = self.distribution.support
-        return biject_to(_placed(support.base_constraint if isinstance(support, MixtureSameFamilyConstraint) else support, device))
+        if isinstance(self.distribution, MixtureSameFamily):  # from torch 2.8 on biject_to does not know the mixture's own
+            support = self.distribution.component_distribution.support
+        return biject_to(_placed(support, device))
 
 
 def _log_prob(distribution: Distribution, z: Tensor) -> Tensor:

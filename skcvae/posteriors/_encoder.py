@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor, nn
-from torch.func import grad, hessian, vmap
 
+from skcvae._checks import shown
+from skcvae._context import computing, differentiable, plain
 from skcvae.likelihoods import Family
 from skcvae.posteriors._conditional import Conditional, ConditionalPoint, FullRows, MixedRows, Rows
 from skcvae.posteriors._coordinates import Coordinates
 
+Array = NDArray[np.float64]
 #: Gauss-Newton steps of the Laplace approximation, and the lengths of which each takes the best.
 NEWTON_STEPS = 3
 STEP_LENGTHS = (0.0, 1.0, 0.5, 0.2, 0.05)
+#: Numbers that the Jacobians of a block of rows may hold: 32 MiB in double precision.
+NUMBERS_PER_JACOBIAN = 2**22
+#: Robust deviations from the median at which a prior's draws are cut off, and a standard normal's interquartile range.
+CUT_OFF, INTERQUARTILE_RANGE = 10.0, 1.349
+#: Of the covariance of the scaled draws, at least, as a share of its largest.
+SMALLEST_EIGENVALUE = 1e-10
 
 
 class Encoder(nn.Module):
@@ -59,16 +69,17 @@ class Laplace(nn.Module):
 
     .. math:: \Sigma^{-1} = \Sigma_y^{-1} + J^T F J
 
-    with the decoder's Jacobian J, the Fisher information F of the likelihood and the prior's mean and covariance :math:`\Sigma_y`.
-    Some Gauss-Newton steps, each the best of a few lengths, lead there from the encoder's centres.
+    with the decoder's Jacobian J, the Fisher information F of its output and the prior's mean and covariance :math:`\Sigma_y`.
+    Some Gauss-Newton steps, each the best of a few lengths, lead there from the encoder's centres. Plain reverse-mode
+    differentiation is all that it asks of the decoder. Where J or F is not finite, the prior's precision stands alone.
 
     Parameters
     ----------
     encoder : Encoder
-    decoder : nn.Module
+    decoder : nn.Module, in which rows do not depend on each other
     family : Family
     coordinates : Coordinates
-    y : Tensor of shape (m, r), draws from the prior
+    y : Tensor of shape (m, r), draws from the prior; those without bounds or finite moments are cut off, see `robust_moments`
     """
 
     mean: Tensor
@@ -78,38 +89,185 @@ class Laplace(nn.Module):
         super().__init__()
         self.encoder, self.decoder, self.family = encoder, decoder, family
         self.coordinates = coordinates
-        self.register_buffer("mean", y.mean(0))
-        self.register_buffer("precision", torch.linalg.inv(torch.atleast_2d(torch.cov(y.T))))
+        mean, precision = robust_moments(y)
+        self.register_buffer("mean", mean)
+        self.register_buffer("precision", precision)
 
     def forward(self, x: Tensor) -> FullRows:
-        """The approximation for each standardised row (n, d)."""
-        y, statistics = self.encoder.centre(x).detach(), self.family.statistics(x)
+        """The approximation for each standardised row (n, d), in any mode of torch and without a history."""
+        with computing(with_gradients=False):
+            laplace, x = differentiable(self), plain(x)
+            length = max(1, NUMBERS_PER_JACOBIAN // (self.family.n_outputs * len(self.mean)))
+            parts = [laplace._approximated(rows) for rows in x.split(length)]
+        return FullRows(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+    def _approximated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Centres (n, r) and factors of the covariances (n, r, r)."""
+        y, statistics = self.encoder.centre(x), self.family.statistics(x)
+        y = torch.where(torch.isfinite(y), y, self.mean)
         for _ in range(NEWTON_STEPS):
             y = self._improved(y, statistics)
-        return FullRows(y, torch.linalg.cholesky(torch.linalg.inv(self.precision + self._information(y))))
+        output, jacobian = decoder_jacobian(self.decoder, self.coordinates, y)
+        return y, _inverse_factor(self._upper_factor(self._information(output, jacobian))).to(y)
 
     def _improved(self, y: Tensor, statistics: Tensor) -> Tensor:
         """One Gauss-Newton step of each row, of the length at which its energy is lowest, zero included."""
-        slope = vmap(grad(self._energy))(y, statistics).detach()
-        step = torch.linalg.solve(self.precision + self._information(y), slope)
-        candidates = y - torch.tensor(STEP_LENGTHS).to(y)[:, None, None] * step
-        energies = vmap(vmap(self._energy), in_dims=(0, None))(candidates, statistics)
-        best = torch.nan_to_num(energies.detach(), nan=math.inf).argmin(0)
+        output, jacobian = decoder_jacobian(self.decoder, self.coordinates, y)
+        slope = torch.einsum("np,npr->nr", self._output_slope(output, statistics), jacobian) + (y - self.mean) @ self.precision
+        inverse_factor = _inverse_factor(self._upper_factor(self._information(output, jacobian)))
+        step = (inverse_factor @ (inverse_factor.mT @ slope.to(inverse_factor)[:, :, None]))[:, :, 0]
+        step = torch.where(torch.isfinite(step).all(1, keepdim=True), step, 0).to(y)
+        candidates = y - torch.tensor(STEP_LENGTHS, dtype=y.dtype, device=y.device)[:, None, None] * step
+        energies = torch.stack([self._energy(candidate, statistics) for candidate in candidates])
+        best = torch.nan_to_num(energies, nan=math.inf).argmin(0)
         return candidates[best, torch.arange(len(y), device=y.device)]
 
-    def _energy(self, point: Tensor, statistics: Tensor) -> Tensor:
-        """-log p(y) - log p(x given y) of one row, but for what does not depend on y, with the prior's Gaussian."""
-        centred = point - self.mean
-        return self._cost(point, statistics) + 0.5 * centred @ self.precision @ centred
+    def _energy(self, y: Tensor, statistics: Tensor) -> Tensor:
+        """-log p(y) - log p(x given y) of each row, but for what does not depend on y, with the prior's Gaussian."""
+        centred = y - self.mean
+        cost = self._cost(self.decoder(self.coordinates.latent(y)), statistics)
+        return cost + 0.5 * ((centred @ self.precision) * centred).sum(1)
 
-    def _cost(self, point: Tensor, statistics: Tensor) -> Tensor:
-        eta, normaliser = self.family.natural(self.decoder(self.coordinates.latent(point)[None]))
-        return normaliser[0] - eta[0] @ statistics
+    def _cost(self, output: Tensor, statistics: Tensor) -> Tensor:
+        eta, normaliser = self.family.natural(output)
+        return normaliser - (eta * statistics).sum(1)
 
-    def _information(self, y: Tensor) -> Tensor:
-        """Fisher information of y: the curvature of the cost of the mean statistics there, (n, r, r)."""
-        barycentre = self.family.mean_statistics(self.decoder(self.coordinates.latent(y))).detach()
-        return vmap(hessian(self._cost))(y, barycentre).detach()
+    def _output_slope(self, output: Tensor, statistics: Tensor, *, twice: bool = False) -> Tensor:
+        """Gradient of each row's cost in the decoder's output, (n, p)."""
+        with torch.enable_grad():
+            output = output if twice else output.detach().requires_grad_()
+            return _gradient(self._cost(output, statistics), output, twice=twice)
+
+    def _information(self, output: Tensor, jacobian: Tensor) -> Tensor:
+        """Fisher information J' F J of y in double precision, (n, r, r).
+
+        F is the curvature in the output of the cost of the mean statistics there, where the slope is zero.
+        """
+        n_rows, _, r = jacobian.shape
+        columns = jacobian.mT.flatten(0, 1)  # (n r, p), each beside a copy of its row's output
+        barycentre = self.family.mean_statistics(output).repeat_interleave(r, 0)
+        with torch.enable_grad():
+            copies = output.repeat_interleave(r, 0).requires_grad_()
+            slope = self._output_slope(copies, barycentre, twice=True)
+            bent = _gradient(slope, copies, columns) if slope.requires_grad else torch.zeros_like(columns)
+        information = jacobian.mT.double() @ bent.unflatten(0, (n_rows, r)).mT.double()
+        return 0.5 * (information + information.mT)
+
+    def _upper_factor(self, information: Tensor) -> Tensor:
+        """U with U U' the precision of each row in double precision; where it has none, of the prior's alone."""
+        prior = self.precision.double().expand_as(information)
+        factor, failed = _upper_cholesky(prior + information)
+        if failed.any():  # rounding has made the smallest eigenvalues negative: a little of the diagonal mends it
+            diagonal = information.diagonal(dim1=1, dim2=2).abs()
+            rounding = torch.finfo(self.precision.dtype).eps * information.shape[1]
+            mended, still_failed = _upper_cholesky(prior + information + torch.diag_embed(rounding * diagonal))
+            alone, has_none = _upper_cholesky(prior)
+            alone = torch.where(has_none[:, None, None], torch.diag_embed(prior.diagonal(dim1=1, dim2=2).sqrt()), alone)
+            mended = torch.where(still_failed[:, None, None], alone, mended)
+            factor = torch.where(failed[:, None, None], mended, factor)
+        return factor
+
+
+def check_differentiable(decoder: nn.Module, coordinates: Coordinates, z: Tensor) -> None:
+    """ValueError unless autograd gives a decoder's Jacobian at latent points z (m, k); a dry run, for before training."""
+    try:
+        with computing(with_gradients=False):
+            decoder_jacobian(copy.deepcopy(decoder).eval(), coordinates, plain(coordinates.of(z)))
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ValueError(
+            f"The decoder must be a module that torch can differentiate by its input, and it failed: {shown(error)}. Write it with "
+            "torch's functions, without changing tensors in place, or give its autograd.Function a backward."
+        ) from error
+
+
+def decoder_jacobian(decoder: nn.Module, coordinates: Coordinates, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs (n, p) of the decoder at y (n, r) and their Jacobians (n, p, r); zero where they do not depend on y.
+
+    The rows do not depend on each other, so that one backward pass gives a line of all Jacobians. There are as many passes as the
+    narrower side has numbers. A column takes a second backward pass, through the first; a decoder that cannot be differentiated
+    twice pays a pass for every output.
+    """
+    with torch.enable_grad():
+        y = y.detach().requires_grad_()
+        output: Tensor = decoder(coordinates.latent(y.clone()))  # a module may change its input in place, but not a leaf
+        if not output.requires_grad:
+            return output, _no_slope(output, y)
+        if y.shape[1] < output.shape[1]:
+            try:
+                return output.detach(), _by_columns(output, y)
+            except RuntimeError:  # not twice differentiable
+                output = decoder(coordinates.latent(y.clone()))
+        lines = [_gradient(output[:, i], y, keep=True) for i in range(output.shape[1])]
+        return output.detach(), torch.stack(lines, 1)
+
+
+def _by_columns(output: Tensor, y: Tensor) -> Tensor:
+    """Jacobians (n, p, r) by the columns: g = J'v is linear in v, and its slopes in v are the lines of J'."""
+    v = torch.zeros_like(output, requires_grad=True)
+    (pulled,) = torch.autograd.grad(output, y, v, create_graph=True, allow_unused=True)
+    if pulled is None or not pulled.requires_grad:
+        return _no_slope(output, y)
+    return torch.stack([_gradient(pulled[:, i], v, keep=True) for i in range(y.shape[1])], 2)
+
+
+def _no_slope(output: Tensor, y: Tensor) -> Tensor:
+    return output.new_zeros(*output.shape, y.shape[1])
+
+
+def _gradient(of: Tensor, by: Tensor, weights: Tensor | None = None, *, twice: bool = False, keep: bool = False) -> Tensor:
+    """Gradient of a (weighted) sum; zero where it does not depend on what is asked for."""
+    weights = torch.ones_like(of) if weights is None else weights
+    (found,) = torch.autograd.grad(of, by, weights, create_graph=twice, retain_graph=twice or keep, allow_unused=True)
+    return torch.zeros_like(by) if found is None else found
+
+
+def _upper_cholesky(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """Upper triangular U with U U' = A (n, r, r), and whether there is none, (n,): Cholesky's factor from the last corner."""
+    factor, info = torch.linalg.cholesky_ex(matrices.flip(1, 2))
+    return factor.flip(1, 2), (info != 0) | ~torch.isfinite(factor).all(2).all(1)
+
+
+def _inverse_factor(upper: Tensor) -> Tensor:
+    """Lower triangular L with L L' the inverse of U U'."""
+    identity = torch.eye(upper.shape[1], dtype=upper.dtype, device=upper.device).expand_as(upper)
+    return torch.linalg.solve_triangular(upper, identity, upper=True).mT
+
+
+@torch.no_grad()
+def robust_moments(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (r,) and precision (r, r) of draws y (m, r), in their precision; finite for any draws.
+
+    A coordinate is cut off `CUT_OFF` robust deviations from its median, which touches no draw of a Gaussian; infinite ones come
+    there and NaN to the median. A covariance of fewer than four draws a coordinate is drawn towards its diagonal.
+    """
+    draws = y.detach().double()
+    levels = [_robust_level(column) for column in draws.T]
+    middle, deviation = (torch.tensor(part, dtype=torch.float64, device=y.device) for part in zip(*levels, strict=True))
+    draws = torch.where(torch.isnan(draws), middle, draws)
+    draws = torch.maximum(torch.minimum(draws, middle + CUT_OFF * deviation), middle - CUT_OFF * deviation)
+    n_draws, r = draws.shape
+    mean = draws.mean(0)
+    white = (draws - mean) / deviation
+    covariance = white.T @ white / max(1, n_draws - 1)
+    if n_draws < 4 * r:
+        share = r / (n_draws + r)
+        covariance = (1 - share) * covariance + share * covariance.diagonal().diag()
+    values, vectors = torch.linalg.eigh(covariance)
+    values = values.clamp(min=max(SMALLEST_EIGENVALUE * float(values[-1]), SMALLEST_EIGENVALUE))
+    precision = (vectors / values) @ vectors.T / (deviation[:, None] * deviation)
+    return mean.to(y), precision.to(y)
+
+
+def _robust_level(column: Tensor) -> tuple[float, float]:
+    """Median and a robust deviation of the finite numbers of a column; 0 and 1 where nothing is left to tell."""
+    numbers = column[torch.isfinite(column)].cpu().numpy()
+    if len(numbers) == 0:
+        return 0.0, 1.0
+    low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = max((high - low) / INTERQUARTILE_RANGE, 0.0) or float(np.std(numbers))
+    smallest = np.finfo(np.float64).eps * max(abs(middle), 1.0)
+    return float(middle), float(deviation) if smallest < deviation < np.inf else 1.0
 
 
 class Refined(nn.Module):
@@ -130,9 +288,14 @@ class Refined(nn.Module):
         return MixedRows(self.encoder(x), self.laplace(x))
 
 
-@functools.cache
 def normal_scores(n_draws: int, n_coordinates: int) -> Tensor:
     """Evenly spread standard normal draws in pairs y and -y, so that their mean is zero; always the same, (n_draws, r)."""
+    return torch.as_tensor(_normal_scores(n_draws, n_coordinates).copy())
+
+
+@functools.cache
+def _normal_scores(n_draws: int, n_coordinates: int) -> Array:
+    """As an array: a tensor would keep the mode of torch in which it was first asked for."""
     sequence = qmc.Sobol(n_coordinates, rng=np.random.default_rng(0))
-    half = torch.as_tensor(ndtri(sequence.random(n_draws // 2).clip(1e-10, 1 - 1e-10)))
-    return torch.cat([half, -half])
+    half = ndtri(sequence.random(n_draws // 2).clip(1e-10, 1 - 1e-10))
+    return np.concatenate([half, -half])

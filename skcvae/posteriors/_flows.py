@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from skcvae._checks import check_number
+from skcvae._context import float32_by_default
 from skcvae._random import seeded
 from skcvae.posteriors._conditional import Conditional, ConditionalDiagonal, DiagonalRows, PosteriorFamily, Rows
 
@@ -23,7 +24,7 @@ SHIFT = math.log(math.e - 1)
 CONTEXT = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanarRows(Rows):
     """Gaussians pushed through L planar layers of each row's own: u, w (n, L, r), b (n, L)."""
 
@@ -101,7 +102,7 @@ def _rise(slope: Tensor) -> Tensor:
     return torch.where(slope > -1, near, nn.functional.softplus(slope + SHIFT) - 1 - slope)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlanarFlow(PosteriorFamily):
     r"""A Gaussian pushed through planar layers, all of them functions of the row.
 
@@ -133,7 +134,7 @@ class PlanarFlow(PosteriorFamily):
         return ConditionalPlanar(n_coordinates, int(self.n_layers))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SplineRows(Rows):
     """Gaussians whose noise is bent by the flow of each row first."""
 
@@ -172,7 +173,7 @@ class ConditionalSpline(Conditional):
         return SplineRows(self.base(base), self.flow(context))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SplineFlow(PosteriorFamily):
     """A Gaussian whose noise goes through an autoregressive neural spline flow of the zuko library.
 
@@ -195,7 +196,7 @@ class SplineFlow(PosteriorFamily):
 
     def begin(self, n_coordinates: int, generator: torch.Generator) -> ConditionalSpline:
         flows = _zuko_flows()
-        with seeded(int(torch.randint(2**62, (), generator=generator))):
+        with seeded(int(torch.randint(2**62, (), generator=generator))), float32_by_default():
             flow = flows.NSF(n_coordinates, CONTEXT, transforms=int(self.n_transforms), bins=int(self.n_bins))
         return ConditionalSpline(n_coordinates, flow)
 

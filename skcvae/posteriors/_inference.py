@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -19,13 +18,15 @@ from torch import Tensor
 from skcvae.likelihoods import Family
 from skcvae.posteriors import _local
 from skcvae.posteriors._local import Block, LocalDraws
-from skcvae.posteriors._pool import Mixture, Pool, Scores, converted
+from skcvae.posteriors._pool import Mixture, Pool, Scores
 
 #: Supporting planes that give the prior potential at a row's own draws.
 MOST_PLANES = 4096
+#: Numbers that the products of draws hold at once: 16 MiB.
+PRODUCTS_AT_ONCE = 2**21
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Moments:
     """Mean (n, k), covariance (n, k, k), effective sample size (n,) and log normaliser (n,) of each row's posterior."""
 
@@ -79,7 +80,7 @@ def _inverted(weights: Tensor, draws: Tensor, n_samples: int, rng: np.random.Gen
     return draws[index] if draws.ndim == 2 else draws.gather(1, index[:, :, None].expand(-1, -1, draws.shape[2]))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PoolInference(Inference):
     """By importance-weighting the pool of prior draws."""
 
@@ -87,30 +88,29 @@ class PoolInference(Inference):
     family: Family
     epsilon: float
 
-    @cached_property
+    @property
     def coupling(self) -> Scores:
         """The coupled posterior's weights."""
-        return Scores(self.family.natural(self.pool.output)[0] / self.epsilon, self.pool.log_coupling)
+        return Scores(self.pool.key, self.pool.log_coupling, 1 / self.epsilon)
 
     @property
     def mixture(self) -> Mixture:
         """The density that samples are drawn from."""
-        matched = self.family.tempered(self.epsilon)
-        return Mixture(Scores(matched.natural(self.pool.output)[0], self.pool.log_density), matched)
+        scores = Scores(self.pool.key, self.pool.log_density, self.family.tempering(self.epsilon))
+        return Mixture(scores, self.family.tempered(self.epsilon))
 
     def mean(self, x: Tensor) -> Tensor:
         return self.coupling.average(self.family.statistics(x), self.pool.draws)
 
     def reconstruction(self, x: Tensor) -> Tensor:
-        return self.coupling.average(self.family.statistics(x), self.family.mean(self.pool.output))
+        weights = self.coupling.blocks(self.family.statistics(x))
+        return torch.cat([self.pool.average(block, self.family.mean_at) for block in weights])
 
     def moments(self, x: Tensor) -> Moments:
-        statistics, draws, scores = self.family.statistics(x), self.pool.draws, self.coupling
-        products = (draws[:, :, None] * draws[:, None, :]).flatten(1)  # (m, k^2)
+        statistics, scores = self.family.statistics(x), self.coupling
         log_sum = scores.log_sum(statistics)
-        both = scores.average(statistics, torch.cat([draws, products], 1))
-        mean, second = both.split([draws.shape[1], products.shape[1]], 1)
-        covariance = second.unflatten(1, 2 * draws.shape[1:]) - mean[:, :, None] * mean[:, None, :]
+        parts = [weighted_moments(weights, self.pool.draws) for weights in scores.blocks(statistics)]
+        mean, covariance = (torch.cat(part) for part in zip(*parts, strict=True))
         size = scores.effective_size(statistics, log_sum)
         return Moments(mean, covariance, size, log_sum - self.family.carrier(x) / self.epsilon)
 
@@ -130,7 +130,23 @@ class PoolInference(Inference):
         return self.mixture.log_density(x)
 
 
-@dataclass(frozen=True)
+def weighted_moments(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (n, k) and covariances (n, k, k) of draws (m, k) under each row's weights (n, m).
+
+    Sums of products are made in double precision about the draws' own mean, a bounded block of draws at a time.
+    """
+    weights, centre, k = weights.double(), draws.double().mean(0), draws.shape[1]
+    length = max(1, PRODUCTS_AT_ONCE // (k + k**2))
+    total = weights.new_zeros(len(weights), k + k**2)
+    for part, block in zip(weights.split(length, 1), draws.split(length), strict=True):
+        centred = block.double() - centre
+        total += part @ torch.cat([centred, (centred[:, :, None] * centred[:, None, :]).flatten(1)], 1)
+    first, second = total.split([k, k**2], 1)
+    covariance = second.unflatten(1, (k, k)) - first[:, :, None] * first[:, None, :]
+    return (centre + first).to(draws), covariance.to(draws)
+
+
+@dataclass(frozen=True, eq=False)
 class LocalInference(Inference):
     """By draws from every row's own proposal, mixed with draws from the prior and weighted against the mixture.
 
@@ -175,9 +191,3 @@ class LocalInference(Inference):
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.local.log_density(x)
-
-
-def in_precision(inference: Inference, like: Tensor) -> Inference:
-    """A copy that computes in another tensor's precision and place."""
-    found: Inference = converted(inference, like)
-    return found

@@ -51,7 +51,7 @@ def defensive_draws(
     return coordinates.latent(y), log_p - log_mixture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """Some rows x (b, d), their draws z (b, s, k), the prior's (m, k), log-weights (b, s + m), and decoder outputs of both."""
 
@@ -89,7 +89,7 @@ class Block:
         return torch.einsum("bs,bsd->bd", own, means) + shared @ family.mean(self.shared_output)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LocalDraws:
     """What makes the draws of blocks of rows.
 

@@ -8,85 +8,115 @@ exist for any x.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from skcvae import _kernels
+from skcvae._place import Place
 from skcvae.likelihoods import Family
 
+#: Keys of at most this many numbers are converted whole to the precision of the rows: 16 MiB in float64.
+FEW_NUMBERS = 2**21
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Scores:
-    r"""Keys and biases with scores :math:`t \cdot \mathrm{key}_j + \mathrm{bias}_j`: log-weights of draws, not normalised."""
+    r"""Keys and biases with scores :math:`c\, t \cdot \mathrm{key}_j + \mathrm{bias}_j`: log-weights of draws, not normalised.
+
+    The keys keep their precision wherever the scores are moved; kernels convert a block of them at a time.
+
+    Attributes
+    ----------
+    key : Tensor of shape (m, p)
+    bias : Tensor of shape (m,)
+    factor : float, c
+    """
 
     key: Tensor
     bias: Tensor
+    factor: float = 1.0
 
     def log_sum(self, statistics: Tensor) -> Tensor:
         """Log of the sum of the weights for each row, (n,)."""
-        return _kernels.log_sum_scores(statistics, self.key, self.bias)
+        return _kernels.log_sum_scores(self.factor * statistics, self._keys(statistics.dtype), self.bias)
 
     def average(self, statistics: Tensor, values: Tensor) -> Tensor:
         """Weighted average of values (m, r) for each row, (n, r)."""
-        return _kernels.attend(statistics, self.key, values, self.bias)[1]
+        key = self._keys(statistics.dtype)
+        is_plain = key.dtype == statistics.dtype and key.shape[1] < _kernels.WIDE
+        return (_kernels.attend if is_plain else _kernels.attend_chunked)(self.factor * statistics, key, values, self.bias)[1]
 
     def effective_size(self, statistics: Tensor, log_sum: Tensor) -> Tensor:
         """Effective sample size of each row's weights, (n,)."""
-        squares = _kernels.log_sum_scores(statistics, 2 * self.key, 2 * self.bias)
+        squares = _kernels.log_sum_scores(2 * self.factor * statistics, self._keys(statistics.dtype), 2 * self.bias)
         return _kernels.log_effective_size(log_sum, squares).exp()
 
     def most_probable(self, statistics: Tensor) -> Tensor:
         """Index of each row's largest score, (n,)."""
-        return torch.cat([scores.argmax(1) for scores in _kernels.score_blocks(statistics, self.key, self.bias)])
+        return torch.cat([scores.argmax(1) for scores in self._blocks(statistics)])
 
     def largest(self, statistics: Tensor) -> Tensor:
         """Largest score of each row, (n,)."""
-        return torch.cat([scores.amax(1) for scores in _kernels.score_blocks(statistics, self.key, self.bias)])
-
-    def to(self, like: Tensor) -> Scores:
-        """The scores in another tensor's precision and place."""
-        return converted(self, like)
+        return torch.cat([scores.amax(1) for scores in self._blocks(statistics)])
 
     def blocks(self, statistics: Tensor) -> Iterator[Tensor]:
         """Normalised weights in blocks of rows, each (chunk, m)."""
-        for scores in _kernels.score_blocks(statistics, self.key, self.bias):
-            yield torch.softmax(scores, dim=1)
+        return (torch.softmax(scores, dim=1) for scores in self._blocks(statistics))
+
+    def moved(self, place: Place) -> Scores:
+        """The scores at another place; the keys only change their device."""
+        return replace(self, key=self.key.to(place.device), bias=place.tensor(self.bias))
+
+    def _blocks(self, statistics: Tensor) -> Iterator[Tensor]:
+        return _kernels.score_blocks(self.factor * statistics, self._keys(statistics.dtype), self.bias)
+
+    def _keys(self, dtype: torch.dtype) -> Tensor:
+        return self.key.to(dtype) if self.key.numel() <= FEW_NUMBERS else self.key
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """The frozen pool of prior draws and what is needed of each.
 
     Attributes
     ----------
     draws : Tensor of shape (m, k), z
-    output : Tensor of shape (m, r), the decoder's outputs, in the precision of the training
+    key : Tensor of shape (m, p), the decoder's natural parameters in the precision of the training, which they keep
     log_coupling : Tensor of shape (m,), the part of the coupled posterior's log-weights that is the same for all rows
     log_density : Tensor of shape (m,), that of the weights b_j p(x given z_j) of the density that samples are drawn from
     log_aggregate : Tensor of shape (m,), log of b_j w_j, the aggregate posterior on the pool
     """
 
     draws: Tensor
-    output: Tensor
+    key: Tensor
     log_coupling: Tensor
     log_density: Tensor
     log_aggregate: Tensor
+
+    def moved(self, place: Place) -> Pool:
+        """The pool at another place; the keys only change their device."""
+        others = (place.tensor(part) for part in (self.log_coupling, self.log_density, self.log_aggregate))
+        return Pool(place.tensor(self.draws), self.key.to(place.device), *others)
 
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draws of z from the aggregate posterior, (n_samples, k)."""
         weights = torch.softmax(self.log_aggregate.double(), 0).cpu().numpy()
         return self.draws.double().cpu().numpy()[rng.choice(len(weights), size=n_samples, p=weights / weights.sum())]
 
+    def average(self, weights: Tensor, values: Callable[[Tensor], Tensor]) -> Tensor:
+        """Averages (n, r) under weights (n, m) of a function of the keys (m, p), formed a bounded block of draws at a time."""
+        length = max(1, _kernels.NUMBERS_CONVERTED // self.key.shape[1])
+        blocks = zip(weights.split(length, 1), self.key.split(length), strict=True)
+        return torch.stack([part @ values(key.to(part.dtype)) for part, key in blocks]).sum(0)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Mixture:
     """The density that samples are drawn from, as a mixture over prior draws: weights b_j p(x given z_j)."""
 
@@ -107,14 +137,3 @@ def relative_error(size: Tensor, n_draws: int) -> Tensor:
     One draw says nothing of its error, which is then infinite.
     """
     return (1 / size - 1 / n_draws).clamp(min=0).sqrt() if n_draws > 1 else torch.full_like(size, math.inf)
-
-
-def converted(record: Any, like: Tensor) -> Any:
-    """A copy of a tensor, a module or a record of them in another tensor's precision and place; anything else as it is."""
-    if isinstance(record, Tensor):
-        return record.to(like)
-    if isinstance(record, nn.Module):
-        return copy.deepcopy(record).to(like)
-    if not is_dataclass(record) or isinstance(record, type):
-        return record
-    return replace(record, **{f.name: converted(getattr(record, f.name), like) for f in fields(record)})

@@ -18,7 +18,7 @@ from skcvae.posteriors._pareto import pareto_k
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     r"""Posterior of each row of X, as weighted draws.
 

@@ -12,7 +12,7 @@ from scipy.special import betaincinv, ndtri
 from torch import distributions
 
 from skcvae._checks import check_finite, check_number, check_probabilities
-from skcvae.priors._base import Array, QuantilePrior, whitening
+from skcvae.priors._base import Array, QuantilePrior, check_resolved, checked_array, moments, scaling, whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +51,17 @@ class GaussianPrior(QuantilePrior):
         return distributions.MultivariateNormal(torch.as_tensor(self._mean()), torch.as_tensor(self._covariance()))
 
     def standardisation(self) -> tuple[Array, Array] | None:
-        factor = np.linalg.cholesky(self._covariance())
-        return None if self._is_standard() else (self._mean(), np.linalg.inv(factor))
+        if self._is_standard():
+            return None
+        mean, covariance = self._mean(), self._covariance()
+        check_resolved(mean, np.sqrt(np.diagonal(covariance)))
+        return mean, np.linalg.inv(np.linalg.cholesky(covariance))
 
     def _is_standard(self) -> bool:
         return self.mean is None and self.covariance is None
 
     def _mean(self) -> Array:
-        return np.zeros(self.n_components) if self.mean is None else check_finite("mean", self.mean, 1)
+        return np.zeros(self.n_components) if self.mean is None else checked_array("mean", self.mean, 1)
 
     def _covariance(self) -> Array:
         return np.eye(self.n_components) if self.covariance is None else check_finite("covariance", self.covariance, 2)
@@ -103,15 +106,16 @@ class UniformPrior(QuantilePrior):
 
     def standardisation(self) -> tuple[Array, Array]:
         low, high = self._box()
-        return (low + high) / 2, np.diag(np.sqrt(12) / (high - low))
+        return scaling((low + high) / 2, (high - low) / np.sqrt(12))
 
     def _box(self) -> tuple[Array, Array]:
         return self._end("low", self.low), self._end("high", self.high)
 
     def _end(self, name: str, value: ArrayLike) -> Array:
-        end = check_finite(name, np.full(self.n_components, value) if np.ndim(value) == 0 else value, 1)
-        _checked_size(name, end, self.n_components)
-        return end.copy()
+        end = checked_array(name, value, 0 if np.ndim(value) == 0 else 1)
+        if end.ndim:
+            _checked_size(name, end, self.n_components)
+        return np.broadcast_to(end, self.n_components).copy()
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +195,7 @@ class MixturePrior(QuantilePrior):
     weights: ArrayLike | None = None
 
     def __post_init__(self) -> None:
-        for covariance in self._covariances():
+        for covariance in self._covariances()[: 1 if np.ndim(self.covariances) == 0 else None]:
             _factor("each of covariances", covariance, self.n_components)
         self._weights()
 
@@ -206,24 +210,41 @@ class MixturePrior(QuantilePrior):
 
     def transport(self, uniform: Array) -> Array:
         """The first coordinate chooses the Gaussian, the others its quantiles."""
-        means = self._means()
+        means, draws = self._means(), ndtri(uniform[:, 1:])
         chosen = np.searchsorted(np.cumsum(self._weights()), uniform[:, 0], side="right").clip(max=len(means) - 1)
-        factors = np.linalg.cholesky(self._covariances())
-        return means[chosen] + np.einsum("mkl,ml->mk", factors[chosen], ndtri(uniform[:, 1:]))
+        if np.ndim(self.covariances) == 0:
+            return means[chosen] + np.sqrt(self._covariances()[0, 0, 0]) * draws
+        for c, factor in enumerate(np.linalg.cholesky(self._covariances())):
+            draws[chosen == c] @= factor.T
+        return means[chosen] + draws
 
     def distribution(self) -> distributions.Distribution:
-        means, covariances, weights = map(torch.as_tensor, (self._means(), self._covariances(), self._weights()))
-        components = distributions.MultivariateNormal(means, covariances)
-        return distributions.MixtureSameFamily(distributions.Categorical(weights), components)
+        means, chosen = torch.as_tensor(self._means()), distributions.Categorical(torch.as_tensor(self._weights()))
+        if np.ndim(self.covariances) == 0:
+            scale = float(np.sqrt(self._covariances()[0, 0, 0]))
+            return distributions.MixtureSameFamily(chosen, distributions.Independent(distributions.Normal(means, scale), 1))
+        components = distributions.MultivariateNormal(means, torch.as_tensor(self._covariances()))
+        return distributions.MixtureSameFamily(chosen, components)
+
+    def standardisation(self) -> tuple[Array, Array]:
+        mean, between = moments(self._means(), self._weights())
+        return whitening(mean, between + np.einsum("c,ckl->kl", self._weights(), self._covariances()))
 
     def _means(self) -> Array:
-        return check_finite("means", self.means, 2)
+        return checked_array("means", self.means, 2)
 
     def _covariances(self) -> Array:
+        """One covariance for each Gaussian, (K, k, k), a view of one where they are a number."""
         n, k = self._means().shape
         if np.ndim(self.covariances) == 0:
-            return np.broadcast_to(check_finite("covariances", self.covariances, 0) * np.eye(k), (n, k, k)).copy()
-        return check_finite("covariances", self.covariances, 3)
+            return np.broadcast_to(check_finite("covariances", self.covariances, 0) * np.eye(k), (n, k, k))
+        covariances = check_finite("covariances", self.covariances, 3)
+        if covariances.shape != (n, k, k):
+            raise ValueError(
+                f"covariances must be a number or an array of shape {(n, k, k)}, one matrix for each of the means, got shape "
+                f"{covariances.shape}. Give as many as means."
+            )
+        return covariances
 
     def _weights(self) -> Array:
         n = len(self._means())

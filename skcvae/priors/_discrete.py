@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skcvae._checks import check_finite, check_probabilities
-from skcvae.priors._base import Array, Prior, whitening
+from skcvae._checks import check_probabilities
+from skcvae.priors._base import Array, Prior, checked_array, moments, whitening
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,11 @@ class CategoricalPrior(Prior):
 
     def positions(self) -> Array:
         """The atoms z, (K, k)."""
-        return np.eye(len(self.weights())) if self.atoms is None else check_finite("atoms", self.atoms, 2)
+        return np.eye(len(self.weights())) if self.atoms is None else checked_array("atoms", self.atoms, 2)
+
+    @property
+    def is_atomic(self) -> bool:
+        return True
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
         return self.positions()[rng.choice(len(self.weights()), size=n_samples, p=self.weights())]
@@ -60,6 +64,4 @@ class CategoricalPrior(Prior):
         return self.positions(), np.log(self.weights())
 
     def standardisation(self) -> tuple[Array, Array]:
-        mean = self.weights() @ self.positions()
-        centred = self.positions() - mean
-        return whitening(mean, (centred.T * self.weights()) @ centred)
+        return whitening(*moments(self.positions(), self.weights()))

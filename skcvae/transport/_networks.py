@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import numbers
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from skcvae._checks import check_integers, check_number
 from skcvae.networks import MLP
 from skcvae.transport._problem import Solution, Source, State, Target, columns, evaluate, log_mass, with_products
-from skcvae.transport._solver import Potentials, Solver
+from skcvae.transport._solver import Potentials, Solver, check_epsilon
 
 #: Exponents of the dual's plan are cut here: beyond, its gradient says no more than "far too large".
 LARGEST_EXPONENT = 20.0
@@ -38,8 +41,15 @@ class NetworkSolver(Solver):
     learning_rate: float = 1e-2
     hidden_layer_sizes: tuple[int, ...] = (128, 128)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number(f"data_batch_size of {type(self).__name__}", self.data_batch_size, numbers.Integral, 1)
+        check_number(f"learning_rate of {type(self).__name__}", self.learning_rate, numbers.Real, 0, open_low=True)
+        check_integers(f"hidden_layer_sizes of {type(self).__name__}", self.hidden_layer_sizes, (128, 128))
+
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """Gradient steps on a fixed set of draws until `tol`, at most `max_iter`; the state is the semi-dual's at all data."""
+        epsilon = check_epsilon(epsilon)
         n_inputs = None if target.points is None else target.points.shape[1]
         running = self.begin(source, n_inputs, torch.Generator(source.carrier.device).manual_seed(0))
         n_iter, converged = 0, False
@@ -96,6 +106,22 @@ class _Gradient(Potentials):
     def vector(self) -> Tensor:
         rows = torch.arange(len(self.source.carrier), device=self.source.carrier.device)
         return self.unit * torch.cat([self._values_at(index) for index in rows.split(ROWS_PER_BLOCK)])
+
+    def state_dict(self) -> dict[str, Any]:
+        return copy.deepcopy(
+            {
+                "unit": self.unit,
+                "generator": self.generator.get_state(),
+                "of_data": dict(self.of_data.state_dict()),
+                "optimiser": self.optimiser.state_dict(),
+            }
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.unit = state["unit"]
+        self.generator.set_state(state["generator"].cpu())
+        self.of_data.load_state_dict(state["of_data"])
+        self.optimiser.load_state_dict(state["optimiser"])
 
     def _values_at(self, index: Tensor) -> Tensor:
         return _values(self.of_data, self.source.points, index)
@@ -222,10 +248,26 @@ class _RunningDual(_Gradient):
     def _begin(self, target: Target, epsilon: float) -> None:
         super()._begin(target, epsilon)
         if self.of_draws is None:
-            self.of_draws = _Vector(target.normaliser)
-            self.optimiser.add_param_group({"params": list(self.of_draws.parameters())})
+            self._begin_draws(target.normaliser)
         if self.level == 0.0 and target.softness < 1:
             self.level = self._first_level(target, epsilon)
+
+    def _begin_draws(self, like: Tensor) -> None:
+        """The potential of draws that are always the same atoms, of which there are as many as `like` has numbers."""
+        self.of_draws = _Vector(like)
+        self.optimiser.add_param_group({"params": list(self.of_draws.parameters())})
+
+    def state_dict(self) -> dict[str, Any]:
+        of_draws = None if self.of_draws is None else copy.deepcopy(dict(self.of_draws.state_dict()))
+        return {**super().state_dict(), "level": self.level, "of_draws": of_draws}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if state["of_draws"] is not None:
+            if self.of_draws is None:
+                self._begin_draws(state["of_draws"]["values"].to(self.source.carrier))
+            self.of_draws.load_state_dict(state["of_draws"])  # type: ignore[union-attr]
+        self.level = state["level"]
+        super().load_state_dict(state)
 
     def _first_level(self, target: Target, epsilon: float) -> float:
         """The constant that gives the plan of u = v = 0 mass 1."""

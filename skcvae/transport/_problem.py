@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from skcvae import _kernels
+from skcvae._checks import shown
 
 #: Products of statistics and natural parameters are held between iterations where there are at most this many (256 MiB in
 #: float32) and each sums over this many features: with fewer, forming one again costs less than reading it.
 HELD_PAIRS, HELD_WIDTH = 2**26, 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """The data's side of a bilinear cost.
 
@@ -40,7 +41,7 @@ class Source:
         return Source(self.statistics[index], self.carrier[index], points)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     r"""The prior's side of a bilinear cost.
 
@@ -70,7 +71,7 @@ def with_products(source: Source, target: Target) -> Target:
     return dataclasses.replace(target, products=target.natural @ source.statistics.T)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class State:
     """One evaluation of the potentials.
 
@@ -104,7 +105,7 @@ class State:
         return _kernels.marginal_error(self.log_mass)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Solution:
     """Result of a solve: the last state, the number of iterations, whether the tolerance was met, and the data it was made on."""
 
@@ -136,7 +137,7 @@ class Coupling:
     n_draws: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Columns:
     """What the decoder is regressed onto: the average of t under each column of a plan, (m, p), and the column's mass, (m,)."""
 
@@ -156,6 +157,11 @@ def from_cost(cost: Tensor, weights: Tensor | None = None) -> tuple[Source, Targ
     -------
     Source, Target
 
+    Raises
+    ------
+    ValueError
+        When the cost is not finite, or the weights are no distribution over its columns.
+
     Examples
     --------
     >>> import torch
@@ -164,13 +170,20 @@ def from_cost(cost: Tensor, weights: Tensor | None = None) -> tuple[Source, Targ
     >>> source.statistics.shape, target.natural.shape
     (torch.Size([5, 3]), torch.Size([3, 3]))
     """
+    if cost.ndim != 2 or not bool(torch.isfinite(cost).all()):
+        found = f"shape {tuple(cost.shape)}" if cost.ndim != 2 else "NaN or infinity"
+        raise ValueError(f"cost must be a finite matrix of shape (n, m), got {found}. Mend it.")
     m = cost.shape[1]
+    if weights is not None and not (weights.shape == (m,) and bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-4):
+        raise ValueError(
+            f"weights must be {m} positive numbers with sum 1, got {shown(weights.tolist())}. Divide them by their sum."
+        )
     log_weights = torch.full_like(cost[0], -math.log(m)) if weights is None else weights.log()
     target = Target(torch.eye(m, dtype=cost.dtype, device=cost.device), torch.zeros_like(cost[0]), log_weights)
     return Source(-cost, torch.zeros_like(cost[:, 0])), target
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PriorSide:
     """The first pass at a potential: `State` without the data marginal, and the c-transform, which g is where softness is 0."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor
 
 from skcvae import _pot
+from skcvae._checks import check_number
 from skcvae.transport._problem import Solution, Source, State, Target, evaluate, sinkhorn_step, with_products
-from skcvae.transport._solver import VectorSolver, with_zeros
+from skcvae.transport._solver import VectorSolver, check_epsilon, with_zeros
 
 #: Past iterates that the accelerated fixed point mixes.
 MEMORY = 8
@@ -52,6 +54,7 @@ class SemiDual(VectorSolver):
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `tol`."""
+        epsilon = check_epsilon(epsilon)
         target = with_products(source, target)
         iteration = _Accelerated(lambda f: evaluate(source, target, f, epsilon), epsilon)
         state, n_iter = iteration.run(with_zeros(source, potential), self.tol, self.max_iter)
@@ -84,11 +87,16 @@ class GradientAscent(SemiDual):
 
     step_size: float = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("step_size of GradientAscent", self.step_size, numbers.Real, 0, open_low=True)
+
     def following(self, state: State, epsilon: float) -> Tensor:
         return state.potential - self.step_size * epsilon * state.log_mass.expm1()
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """The same steps on a fixed set of draws until `tol`, at most `max_iter`."""
+        epsilon = check_epsilon(epsilon)
         target = with_products(source, target)
         state = evaluate(source, target, with_zeros(source, potential), epsilon)
         for iteration in range(1, self.max_iter):
@@ -124,6 +132,7 @@ class Sinkhorn(VectorSolver):
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """POT's iterations from a given potential (n,) or zero, until `tol`."""
+        epsilon = check_epsilon(epsilon)
         start = with_zeros(source, potential)
         found = self._by_pot(source, target, epsilon, start)
         if found is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numbers
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from skcvae._checks import check_number
 from skcvae.transport._problem import Solution, Source, State, Target
 
 
@@ -22,6 +24,14 @@ class Potentials(ABC):
     @abstractmethod
     def vector(self) -> Tensor:
         """The present data potential f at all data, (n,)."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What the next improvement depends on, as plain data and tensors."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, of potentials that were begun alike."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,12 @@ class Solver(ABC):
     polish_rounds: int = 30
     max_draws: int = 131072
     max_rows: int = 16384
+
+    def __post_init__(self) -> None:
+        for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1), ("max_rows", 1)):
+            check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Integral, low)
+        for name in ("tol", "batch_tol"):
+            check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Real, 0)
 
     #: What the data potential is: "vector" or "network".
     potential: ClassVar[str] = "vector"
@@ -110,6 +126,17 @@ class VectorPotential(Potentials):
 
     def vector(self) -> Tensor:
         return self.potential
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"potential": self.potential}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.potential = state["potential"].to(self.source.carrier)
+
+
+def check_epsilon(epsilon: object) -> float:
+    """A temperature as a float; TypeError or ValueError otherwise."""
+    return float(check_number("epsilon", epsilon, numbers.Real, 0, open_low=True))
 
 
 def with_zeros(source: Source, potential: Tensor | None) -> Tensor:

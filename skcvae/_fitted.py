@@ -1,0 +1,297 @@
+"""What a fit found, as one frozen record, and the record at a place where it answers.
+
+A record is on the CPU, in the precision of the training. It is saved, pickled and compared as a unit, and nothing changes it.
+`Fit.at(place)` is a copy that computes elsewhere or in another precision; all methods of a fitted estimator ask that copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skcvae._checks import check_representable
+from skcvae._place import HOST, Module, Place, as_array, moved
+from skcvae.likelihoods import Family
+from skcvae.networks import Decoder
+from skcvae.posteriors import (
+    AmortisedInference,
+    Coordinates,
+    Encoder,
+    Inference,
+    Laplace,
+    LocalDraws,
+    LocalInference,
+    Mixture,
+    Pool,
+    PoolInference,
+    Refined,
+    Scores,
+)
+from skcvae.priors import Prior
+from skcvae.transport import Coupling
+
+#: Draws that give a prior's moments in the coordinates of a proposal.
+DRAWS_OF_MOMENTS = 4096
+#: Places of one record at which copies are kept for the next question.
+MOST_PLACES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Numbers of successive steps, in arrays of falling lengths, so that many short additions cost little."""
+
+    parts: tuple[NDArray[np.float64], ...] = ()
+
+    def extended(self, values: Iterable[float]) -> Curve:
+        """The curve with further numbers."""
+        parts = [*self.parts, np.array(list(values), dtype=np.float64)]
+        while len(parts) > 1 and 2 * len(parts[-1]) >= len(parts[-2]):
+            parts[-2:] = [np.concatenate(parts[-2:])]
+        return Curve(tuple(parts))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def numbers(self) -> list[float]:
+        """All numbers, in order."""
+        return [number for part in self.parts for number in part.tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Holes:
+    """What extends the c-transform of a potential of zero to any latent point without the data.
+
+    Attributes
+    ----------
+    planes : Scores, supporting planes of the log-sum-exp at some draws of the pool
+    level : float, mean of the c-transform over the pool, in nats
+    """
+
+    planes: Scores
+    level: float
+
+
+@dataclass(frozen=True, eq=False)
+class Fit(ABC):
+    """What all estimators find.
+
+    Attributes
+    ----------
+    prior : Prior
+    decoder : Decoder
+    family : Family, what samples are drawn from at temperature 1
+    temperature : float, of the posterior and of matched noise
+    dtype : torch.dtype, the least precision in which inference is right
+    kind : str, name of the likelihood's class
+    losses : Curve, of the training, in nats
+    validation_scores : tuple of float or None, in nats
+    converged : bool
+    """
+
+    prior: Prior
+    decoder: Decoder
+    family: Family
+    temperature: float
+    dtype: torch.dtype
+    kind: str
+    losses: Curve
+    validation_scores: tuple[float, ...] | None
+    converged: bool
+
+    @abstractmethod
+    def inference(self) -> Inference:
+        """What answers for rows of data, on the CPU."""
+
+    @abstractmethod
+    def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draws of z from the aggregate posterior, (n_samples, k)."""
+
+    @property
+    @abstractmethod
+    def remedy(self) -> str:
+        """What helps where few draws carry the weight."""
+
+    @property
+    def last_family(self) -> Family:
+        """The likelihood that the fit trained with."""
+        return self.family
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a further fit goes on from."""
+        return {"decoder": self.decoder}
+
+    def precision(self, dtype: np.dtype) -> torch.dtype:
+        """Precision of the answers for rows of a type: single where the rows and the costs allow it, otherwise double."""
+        return self.dtype if dtype == np.float32 else torch.float64
+
+    def at(self, place: Place) -> Placed:
+        """The record at a place. The last copies are kept as long as the record is; they are in no pickle and no attribute."""
+        copies = _placed.setdefault(self, {})
+        if place not in copies:
+            while len(copies) >= MOST_PLACES:
+                copies.pop(next(iter(copies)), None)
+            holes = moved(getattr(self, "holes", None), place)
+            parts = moved((self.decoder, self.family, self.inference()), place)
+            copies[place] = Placed(place, parts[0], parts[1], self.temperature, parts[2], holes)
+        return copies[place]
+
+
+_placed: WeakKeyDictionary[Fit, dict[Place, Placed]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class CoupledFit(Fit):
+    """What a coupled fit finds.
+
+    Attributes
+    ----------
+    pool : Pool
+    coupling : Coupling, the certificate
+    softness : float, of the prior's marginal
+    holes : Holes
+    marginal_errors : Curve, chi-square of each training step
+    encoder : Encoder or None, a proposal for each row
+    planes : Scores or None, which give the prior's potential at draws of the proposal
+    """
+
+    pool: Pool
+    coupling: Coupling
+    softness: float
+    holes: Holes
+    marginal_errors: Curve
+    encoder: Encoder | None = None
+    planes: Scores | None = None
+
+    def inference(self) -> Inference:
+        pooled = PoolInference(self.pool, self.family, self.temperature)
+        if self.encoder is None or self.planes is None:
+            return pooled
+        coordinates, draws, mixture = Coordinates(self.prior.distribution()), self.pool.draws, pooled.mixture
+        laplace = _laplace(self.encoder, self.decoder, mixture.family, coordinates, self.prior)
+        encoder = moved(self.encoder, HOST)
+        local = LocalDraws(Refined(encoder, laplace), coordinates, self.decoder, draws, mixture)
+        return LocalInference(local, self.family, self.temperature, self.planes, self.softness)
+
+    def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return self.pool.sample_aggregate(n_samples, rng)
+
+    @property
+    def remedy(self) -> str:
+        has_proposal = self.encoder is not None or self.prior.distribution() is None
+        return f"Raise pool_size, raise epsilon{' or' if has_proposal else ','} lower n_components" + (
+            "." if has_proposal else ", or use proposal='encoder'."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class AutoencoderFit(Fit):
+    """What VAE, WAE and InfoVAE find.
+
+    Attributes
+    ----------
+    encoder : Encoder
+    trained_family : Family, as the training left it, before a scale was put to the residual
+    aggregate : array of shape (m, k), draws of the aggregate posterior
+    n_draws : int, draws of the prior that densities weigh
+    seed : int, gives these draws
+    is_taught : bool, whether the loss taught the encoder the posterior's spread, so that it is a proposal
+    """
+
+    encoder: Encoder
+    trained_family: Family
+    aggregate: NDArray[np.float64]
+    n_draws: int
+    seed: int
+    is_taught: bool
+
+    @torch.no_grad()
+    def inference(self) -> Inference:
+        encoder, decoder = moved(self.encoder, HOST), moved(self.decoder, HOST)
+        family = moved(self.family, HOST).tempered(self.temperature)
+        z, log_weights = map(HOST.tensor, self.prior.weighted(self.n_draws, np.random.default_rng(self.seed)))
+        key, normaliser = family.natural(decoder(z))
+        mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), Coordinates(self.prior.distribution())
+        if coordinates.distribution is None:
+            return AmortisedInference(encoder, coordinates, decoder, mixture, None)
+        proposal = encoder if self.is_taught else _laplace(encoder, decoder, family, coordinates, self.prior)
+        return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))
+
+    def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        return self.aggregate[rng.integers(len(self.aggregate), size=n_samples)]
+
+    @property
+    def remedy(self) -> str:
+        return "Raise pool_size, lower n_components or choose a richer posterior."
+
+    @property
+    def last_family(self) -> Family:
+        return self.trained_family
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        return {"encoder": self.encoder, "decoder": self.decoder}
+
+
+def _laplace(encoder: Encoder, decoder: Decoder, family: Family, coordinates: Coordinates, prior: Prior) -> Laplace:
+    """The Laplace approximation from an encoder's centres, in double precision, with the prior's moments from draws."""
+    parts = moved((encoder, decoder, family), HOST)
+    draws = HOST.tensor(prior.quasi_sample(DRAWS_OF_MOMENTS, np.random.default_rng(0)))
+    return Laplace(parts[0], parts[1], parts[2], coordinates, coordinates.of(draws))
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A fit where it computes: rows in, arrays out."""
+
+    place: Place
+    decoder: Decoder
+    family: Family
+    temperature: float
+    inference: Inference
+    holes: Holes | None
+
+    def standardised(self, X: NDArray) -> Tensor:
+        """Rows (n, d) of data in the likelihood's units; ValueError where their squares would overflow here."""
+        x = self.family.standardise(X)
+        check_representable("X", x, self.place.dtype, self.family.smallest_scale)
+        return self.place.tensor(x)
+
+    def restored(self, x: Tensor) -> NDArray:
+        """Standardised rows in the units of the data."""
+        array = as_array(x)
+        return self.family.restore(array).astype(array.dtype, copy=False)
+
+    def output(self, Z: NDArray) -> Tensor:
+        """The decoder's output at latent points (m, k)."""
+        return self.decoder(self.place.tensor(np.array(Z)))
+
+    def mean(self, Z: NDArray) -> NDArray:
+        """Decoder means (m, d) of latent points, in the units of the data."""
+        return self.restored(self.family.mean(self.output(Z)))
+
+    def sample(self, Z: NDArray, noise: str, rng: np.random.Generator) -> NDArray:
+        """One draw of x for each latent point, (m, d): with "matched" noise of the plan, the "model"'s own, or the "mean"."""
+        if noise == "mean":
+            return self.mean(Z)
+        family = self.family.tempered(self.temperature) if noise == "matched" else self.family
+        return self.restored(family.noise(self.output(Z), rng))
+
+    def hole_score(self, Z: NDArray) -> NDArray:
+        """The c-transform of a potential of zero at latent points, minus its mean on the pool, (m,)."""
+        assert self.holes is not None, "a coupled fit has planes"
+        eta, normaliser = self.family.natural(self.output(Z))
+        return as_array(normaliser - self.temperature * self.holes.planes.largest(eta)) - self.holes.level
+
+
+def host_copy(module: Module) -> Module:
+    """A copy of a module on the CPU, in prediction mode, that no training moves on."""
+    return copy.deepcopy(module).to("cpu").eval().requires_grad_(False)
