@@ -12,7 +12,7 @@ What is computed is as in `kernels.py`. For each shape, in turns, medians of the
 `error` is the largest difference of the log masses from plain torch in float64 on the CPU. Then one default fit of the 25 Gaussians
 on the device and on the CPU: seconds, and the share of samples within 4 standard deviations.
 
-Run: python benchmarks/gpu.py [--device cuda] [--shapes ...] [--dtypes float32 float64] [--repeats 20] [--no-fit]
+Run: python benchmarks/gpu.py [--device cuda] [--shapes ...] [--dtypes float32 float64] [--methods ...] [--repeats 20] [--no-fit]
 """
 
 from __future__ import annotations
@@ -120,13 +120,13 @@ def rates(device: str, dtype: str, repeats: int) -> tuple[float, float]:
     return exponentials, 2 * size**3 / seconds(lambda: matrix @ matrix, device, repeats)
 
 
-def rows(shape: str, dtype: str, device: str, repeats: int, rate: tuple[float, float]) -> list[list[str]]:
+def rows(shape: str, dtype: str, device: str, repeats: int, rate: tuple[float, float], methods: list[str]) -> list[list[str]]:
     """The lines of one shape."""
     n, m, d = (int(size) for size in shape.split("x"))
     limit, case, lines = min(rate[0], rate[1] / (4 * d)), moved(Case(shape, dtype), device), []
-    for name, make in METHODS.items():
+    for name in methods:
         try:
-            run = make(case)
+            run = METHODS[name](case)
             error = float((run().double().cpu() - exact(shape)).abs().max())
             pairs = n * m / seconds(run, device, repeats)
             lines.append([shape, dtype, name, f"{pairs:.2e}", f"{100 * pairs / limit:.0f}", f"{error:.0e}"])
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES))
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=list(DTYPES))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--no-fit", action="store_true")
     arguments = parser.parse_args()
@@ -159,7 +160,8 @@ def main() -> None:
     for dtype in arguments.dtypes:
         rate = rates(device, dtype, arguments.repeats)
         print(f"{dtype}: {rate[0]:.2e} exponentials a second, {rate[1]:.2e} operations in products", flush=True)
-        lines += [line for shape in arguments.shapes for line in rows(shape, dtype, device, arguments.repeats, rate)]
+        for shape in arguments.shapes:
+            lines += rows(shape, dtype, device, arguments.repeats, rate, arguments.methods)
     print(table(["n x m x d", "precision", "method", "pairs a second", "% of limit", "error"], lines))
     if not arguments.no_fit:
         torch.set_grad_enabled(True)
