@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skcvae import _training, objectives
-from skcvae._data import MOST_ASKED, Data
-from skcvae._memory import ROWS_AT_ONCE
+from skcvae._data import Data
+from skcvae._memory import slices
 from skcvae._place import Place, moved
 from skcvae._random import make_torch_generator, seeded
 from skcvae._training import Course
@@ -122,7 +122,7 @@ class Model:
 def start(model: Model, temperature: float) -> None:
     """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
     z = model.data.place.tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng))
-    some = model.data.rows(model.data.some(MOST_ASKED, model.rng))
+    some = model.data.representative(model.rng)
     weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature)
     model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
     images = model.family.tempered(max(temperature, 1e-6)).noise(model.decoder(z), model.rng)
@@ -178,7 +178,7 @@ def train(course: Course[Model], divergence: Divergence | None, setting: Setting
 @torch.no_grad()
 def _check_finite(model: Model) -> None:
     """Raise `Diverged` where the last step, after which no loss was computed, went too far."""
-    some = model.data.rows(torch.arange(min(len(model.data), ROWS_AT_ONCE)))
+    some = next(model.data.blocks())
     log_likelihood = model.terms(some, some.new_zeros(len(some), 1, model.encoder.n_coordinates), False)[1]
     if not torch.isfinite(log_likelihood).all():
         raise _training.Diverged("the last step made the loss infinite or NaN")
@@ -306,9 +306,9 @@ class _HeldOut:
     def _score(self) -> float:
         self.model.train(False)
         weight, total = self.setting.kl_weight, 0.0
-        for x, noise in zip(self.x.split(ROWS_AT_ONCE), self.noise.split(ROWS_AT_ONCE), strict=True):
-            _, log_likelihood, kl = self.model.terms(x, noise, weight > 0)
-            total -= len(x) * float(objectives.autoencoding(log_likelihood, kl, 0.0, weight, 0.0))
+        for block in slices(*self.x.shape):
+            _, log_likelihood, kl = self.model.terms(self.x[block], self.noise[block], weight > 0)
+            total -= len(log_likelihood) * float(objectives.autoencoding(log_likelihood, kl, 0.0, weight, 0.0))
         self.model.train()
         return total / len(self.x)
 
@@ -414,8 +414,9 @@ def residual(model: Model) -> Tensor:
     """
     generator = make_torch_generator(model.rng)
     total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.place.device)
-    n_rows = len(model.data) if model.x_val is None else len(model.x_val)
-    for x in model.data.blocks() if model.x_val is None else model.x_val.split(ROWS_AT_ONCE):
+    x_val, n_rows = model.x_val, 0
+    for x in model.data.blocks() if x_val is None else (x_val[block] for block in slices(*x_val.shape)):
+        n_rows += len(x)
         noise = _normal((len(x), 1, model.encoder.n_coordinates), generator).to(x)
         mean = model.family.mean(model.decoder(model.latent(x, noise)))
         total += (x - mean).double().square().sum(0)
@@ -427,5 +428,5 @@ def aggregate(model: Model, n_draws: int) -> Tensor:
     """Draws of the aggregate posterior, (n_draws, k): one of each of that many randomly chosen rows' posteriors."""
     index = torch.as_tensor(model.rng.integers(len(model.data), size=n_draws))
     noise = model.data.place.tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates)))
-    draws = zip(index.split(ROWS_AT_ONCE), noise.split(ROWS_AT_ONCE), strict=True)
-    return torch.cat([model.latent(model.data.rows(places), eps) for places, eps in draws])
+    blocks = slices(n_draws, model.data.n_features)
+    return torch.cat([model.latent(model.data.rows(index[block]), noise[block]) for block in blocks])

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from typing import Any, Self, cast
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from skcvae import _amortise, _random
 from skcvae import _checks as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
-from skcvae._fitted import AutoencoderFit, Curve, host_copy
+from skcvae._fitted import AutoencoderFit, Curve, host_copy, in_fine_precision
 from skcvae._fitting import check_batch, validation_rows
 from skcvae._place import as_array
 from skcvae._training import Course
@@ -146,7 +147,8 @@ class AutoencoderModel(LatentVariableModel):
                 course.stage("start", lambda: _started(course.root, setting.kl_weight))
             trained = _amortise.train(course, divergence, setting)
             losses = Curve().extended(loss + course.root.family.log_volume for loss in trained.losses)
-            record = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
+            found = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
+            record = in_fine_precision(found, X)
         course.end()
         return record
 
@@ -188,14 +190,17 @@ class AutoencoderModel(LatentVariableModel):
         setting, before = self._part_setting(len(X)), self._record.losses if is_begun else Curve()
         rng = _random.make_rng(self.random_state, stream=len(before))
         divergence = self._chosen_divergence(setting)
-        model = self._model(X, None, setting.kl_weight, rng, is_begun)
+        model = self._model(X, None, setting.kl_weight, rng, is_begun, is_part=True)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_begun:
                 _amortise.start(model, setting.kl_weight)
             course = Course(model, bool(self.verbose))
             trained = _amortise.train(course, divergence, setting, getattr(self, "_streaming", None))
             losses = before.extended(loss + model.family.log_volume for loss in trained.losses)
-            return self._found(model, losses, None, False, min(int(self.pool_size), len(X))), trained.streaming
+            record = self._found(model, losses, None, False, min(int(self.pool_size), len(X)))
+        if is_begun and self._record.dtype == torch.float64:  # some rows before asked for it
+            record = dataclasses.replace(record, dtype=torch.float64)
+        return record, trained.streaming
 
     def _part_setting(self, n_rows: int) -> _amortise.Setting:
         setting = self._setting()
@@ -234,8 +239,9 @@ class AutoencoderModel(LatentVariableModel):
         )
 
     def _model(
-        self, X: NDArray, X_val: NDArray | None, kl_weight: float, rng: np.random.Generator, is_warm: bool
+        self, X: NDArray, X_val: NDArray | None, kl_weight: float, rng: np.random.Generator, is_warm: bool, is_part: bool = False
     ) -> _amortise.Model:
+        """The model at the start; from the last fit's weights if it is warm, and in their precision if it is fitted to a part."""
         architecture = self._architecture(X.shape[1])
         prior = as_prior(self.prior, self.n_components)
         posterior = self._posterior(prior, kl_weight)
@@ -248,7 +254,7 @@ class AutoencoderModel(LatentVariableModel):
         encoder, decoder, dtype = Encoder(network, conditional), self._decoder(architecture, prior, family, generator), None
         if is_warm:
             self._take_weights(encoder=encoder, decoder=decoder)
-            dtype = next(self._record.decoder.parameters()).dtype
+            dtype = next(self._record.decoder.parameters()).dtype if is_part else None
         data = self._data(family, X, 1.0, dtype)
         x_val = validation_rows(family, X_val, data.place)
         encoder, decoder, family = (data.place.module(encoder), data.place.module(decoder), data.place.module(family))

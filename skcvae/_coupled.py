@@ -18,7 +18,7 @@ from skcvae import _checks as check
 from skcvae import _phases, _random
 from skcvae._base import LatentVariableModel, warn_of_few_draws
 from skcvae._callbacks import Watch
-from skcvae._fitted import CoupledFit, Curve, Holes, Placed, host_copy
+from skcvae._fitted import CoupledFit, Curve, Holes, Placed, host_copy, in_fine_precision
 from skcvae._fitting import validation_rows
 from skcvae._place import HOST
 from skcvae._training import Course
@@ -285,7 +285,7 @@ class CoupledVAE(LatentVariableModel):
             polished = _phases.polish(course, self._layouts(course))
             frozen = _phases.freeze(problem, polished.potential, int(self.pool_size))
             encoder = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
-            record = self._found(problem, frozen, polished, encoder)
+            record = in_fine_precision(self._found(problem, frozen, polished, encoder), X)
         self._warn(record, problem.x)
         course.end()
         return record

@@ -15,8 +15,8 @@ from skcvae.likelihoods import Family
 
 #: Numbers that are held standardised, 128 MiB in float32; more are read when they are needed.
 MOST_HELD = 2**25
-#: Rows that stand for all where location, scale or principal axes are estimated.
-MOST_ASKED = 65536
+#: Rows that stand for all where location, scale or principal axes are estimated, and their numbers, 128 MiB in double precision.
+MOST_ASKED, MOST_NUMBERS = 65536, 2**24
 
 
 class Data:
@@ -76,6 +76,10 @@ class Data:
         """Places (n_rows,) of different random rows, in order, or None where there are no more than that."""
         return some(len(self), n_rows, rng)
 
+    def representative(self, rng: np.random.Generator) -> Tensor:
+        """Standardised rows that stand for all."""
+        return self.rows(representative(len(self), self.n_features, rng))
+
     def _read(self, index: NDArray[np.intp] | slice) -> Tensor:
         return self.place.tensor(self._standardised(index))
 
@@ -86,3 +90,8 @@ class Data:
 def some(n: int, n_asked: int, rng: np.random.Generator) -> Tensor | None:
     """Places (n_asked,) of different random ones of n rows, in order, or None where there are no more than that."""
     return None if n <= n_asked else torch.as_tensor(np.sort(rng.choice(n, n_asked, replace=False)))
+
+
+def representative(n: int, width: int, rng: np.random.Generator) -> Tensor | None:
+    """Places of rows of this width that stand for n where moments and axes are estimated, or None for all."""
+    return some(n, max(2, min(MOST_ASKED, MOST_NUMBERS // width)), rng)

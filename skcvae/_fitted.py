@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from skcvae._checks import check_representable
 from skcvae._place import HOST, Module, Place, as_array, moved
+from skcvae._random import lock
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder
 from skcvae.posteriors import (
@@ -40,6 +42,9 @@ from skcvae.transport import Coupling
 
 #: Draws that give a prior's moments in the coordinates of a proposal.
 DRAWS_OF_MOMENTS = 4096
+#: Rows whose answers in single and in double precision are compared, and by how much they may differ: in the prior's deviations,
+#: and in nats.
+ROWS_COMPARED, LARGEST_MEAN_ERROR, LARGEST_SCORE_ERROR = 64, 0.05, 0.05
 #: Places of one record at which copies are kept for the next question.
 MOST_PLACES = 2
 
@@ -135,14 +140,15 @@ class Fit(ABC):
 
     def at(self, place: Place) -> Placed:
         """The record at a place. The last copies are kept as long as the record is; they are in no pickle and no attribute."""
-        copies = _placed.setdefault(self, {})
-        if place not in copies:
-            while len(copies) >= MOST_PLACES:
-                copies.pop(next(iter(copies)), None)
-            holes = moved(getattr(self, "holes", None), place)
-            parts = moved((self.decoder, self.family, self.inference()), place)
-            copies[place] = Placed(place, parts[0], parts[1], self.temperature, parts[2], holes)
-        return copies[place]
+        with lock():
+            copies = _placed.setdefault(self, {})
+            if place not in copies:
+                while len(copies) >= MOST_PLACES:
+                    del copies[next(iter(copies))]
+                holes = moved(getattr(self, "holes", None), place)
+                parts = moved((self.decoder, self.family, self.inference()), place)
+                copies[place] = Placed(place, parts[0], parts[1], self.temperature, parts[2], holes)
+            return copies[place]
 
 
 _placed: WeakKeyDictionary[Fit, dict[Place, Placed]] = WeakKeyDictionary()
@@ -248,6 +254,9 @@ def _laplace(encoder: Encoder, decoder: Decoder, family: Family, coordinates: Co
     return Laplace(parts[0], parts[1], parts[2], coordinates, coordinates.of(draws))
 
 
+Record = TypeVar("Record", bound=Fit)
+
+
 @dataclass(frozen=True, eq=False)
 class Placed:
     """A fit where it computes: rows in, arrays out."""
@@ -290,6 +299,27 @@ class Placed:
         assert self.holes is not None, "a coupled fit has planes"
         eta, normaliser = self.family.natural(self.output(Z))
         return as_array(normaliser - self.temperature * self.holes.planes.largest(eta)) - self.holes.level
+
+
+@torch.no_grad()
+def in_fine_precision(record: Record, X: NDArray) -> Record:
+    """The record, answering in double precision where single gives some rows of X (n, d) other means or scores.
+
+    The precision of the costs alone does not say so: a decoder that is far from the data has outputs that are far larger.
+    """
+    if record.dtype == torch.float64:
+        return record
+    rows = X[:: max(1, len(X) // ROWS_COMPARED)]
+    answers = []
+    for place in (Place(torch.float32), HOST):
+        model = record.at(place)
+        x = model.standardised(rows)
+        answers.append((model.inference.mean(x).double(), model.inference.log_density(x)[0].double()))
+    (mean, score), (exact_mean, exact_score) = answers
+    spread = HOST.tensor(record.prior.sample(ROWS_COMPARED, np.random.default_rng(0))).std(0)
+    mean_is_fine = bool(((mean - exact_mean).abs() <= LARGEST_MEAN_ERROR * spread + 1e-6 * exact_mean.abs()).all())
+    score_is_fine = bool(((score - exact_score).abs() <= LARGEST_SCORE_ERROR + 1e-4 * exact_score.abs()).all())
+    return record if mean_is_fine and score_is_fine else replace(record, dtype=torch.float64)
 
 
 def host_copy(module: Module) -> Module:

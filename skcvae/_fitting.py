@@ -24,7 +24,7 @@ from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import open_checkpoint
 from skcvae._context import computing
-from skcvae._data import MOST_ASKED, Data, some
+from skcvae._data import Data, representative
 from skcvae._fitted import Fit
 from skcvae._place import Place
 from skcvae._training import Course, Diverged, Root
@@ -201,7 +201,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     def _bound_likelihood(self, X: NDArray, rng: np.random.Generator, is_warm: bool) -> tuple[Family, str]:
         """The likelihood in units of the data, from as many random rows as say enough, or the last fit's; and its kind's name."""
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
-        kind, asked = chosen if isinstance(chosen, type) else type(chosen), some(len(X), MOST_ASKED, rng)
+        kind = chosen if isinstance(chosen, type) else type(chosen)
+        asked = representative(len(X), X.shape[1], rng)
         sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
         family: Family = self._last_units(kind, X) if is_warm else (chosen() if isinstance(chosen, type) else chosen).bind(sample)
         for block in _memory.blocks(X):

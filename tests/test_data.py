@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skcvae import VAE, CoupledVAE, _amortise, _data, _fitting, _memory
+from skcvae import VAE, CoupledVAE, _data, _memory
 from skcvae._data import Data
 from skcvae._phases import Problem, _polish
 from skcvae.datasets import make_gaussian_grid
@@ -81,8 +81,7 @@ def test_a_fit_copies_no_array(monkeypatch):
     """Numpy allocates a small part of what the rows take."""
     X = np.random.default_rng(0).standard_normal((400_000, 32)).astype(np.float32)
     monkeypatch.setattr(_data, "MOST_HELD", 0)
-    for room in (_fitting, _amortise):
-        monkeypatch.setattr(room, "MOST_ASKED", 4096)
+    monkeypatch.setattr(_data, "MOST_ASKED", 4096)
     model = VAE(hidden_layer_sizes=(8,), max_iter=5, pool_size=64, random_state=0).fit(X[:5000])  # modules are imported
     tracemalloc.start()
     try:

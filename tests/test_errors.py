@@ -1,10 +1,12 @@
 """The likeliest mistakes: each is told what was expected, what came and what to do, before any work starts."""
 
+import datetime
 import re
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import scipy.sparse
 import torch
@@ -120,6 +122,8 @@ DATA = [
      ("X must be an array of numbers", "in row 0 of column 'a'", "Divide durations by a unit of time")),
     ("an array of dates", lambda m: fit(np.full((9, 2), np.datetime64("2020-01-01"))), ValueError,
      ("X must be an array of numbers", "2020", "Give dates as numbers")),
+    ("dates in a polars frame", lambda m: fit(pl.DataFrame({"a": [datetime.date(2020, 1, 1)] * 9, "b": range(9)})), ValueError,
+     ("X must be an array of numbers", "in row 0 of column 'a'", "Give dates as numbers")),
     ("a masked array", lambda m: fit(np.ma.masked_array(X, X > 1)), ValueError,
      ("X must have a number in every entry", "masked", "Fill what is missing")),
     ("a sparse matrix", lambda m: fit(scipy.sparse.csr_matrix(X)), TypeError,

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from torch import nn
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _training, datasets, metrics
-from skcvae._place import equal
+from skcvae._place import equal, make_device
 from skcvae.divergences import Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP
@@ -130,6 +130,28 @@ def test_heavy_tails_are_fitted_or_diverge(name):
     else:
         found = "The fit diverged" if np.isfinite(model.score_samples(rows)).all() else "NaN"
     assert "The fit diverged" in found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_single_and_double_precision_agree_also_of_a_bad_fit(name):
+    """Columns of very unlike scales, hardly fitted: where single precision is too coarse double answers, in rows of either."""
+    rows = np.random.default_rng(0).normal(size=(60, 4)) * [1e4, 1.0, 1e-2, 1e2] + [1e5, 0, 0, 0]
+    model = clone(MODELS[name]).set_params(max_iter=2)
+    if not isinstance(model, CoupledVAE):  # which would say that a fit so bad diverged
+        model.set_params(likelihood=GaussianLikelihood("per_feature"))
+    model.fit(rows)
+    double = model.transform(rows.astype(np.float32).astype(np.float64))
+    single = model.transform(rows.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, double, atol=0.2)
+
+
+@pytest.mark.parametrize("device", ["mps", "mps:0"])
+def test_mps_is_refused_where_torch_has_it(device, monkeypatch):
+    found = type("Found", (), {"device": torch.device(device)})
+    monkeypatch.setattr(torch, "empty", lambda *args, **kwargs: found)
+    with pytest.raises(ValueError, match=r"device must be 'auto', 'cpu' or a CUDA device, got 'mps.*no double precision.*cpu"):
+        make_device(device)
 
 
 class Broken(nn.Module):

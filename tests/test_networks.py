@@ -120,8 +120,8 @@ def test_image_shape_is_inferred_from_the_features():
 
 
 def test_names_stand_for_the_estimator_s_parameters():
-    assert as_network("mlp", (16, 8), "tanh") == MLP((16, 8), "tanh")
-    assert as_network("conv", (16, 8), "tanh") == Conv(activation="tanh")
+    assert repr(as_network("mlp", (16, 8), "tanh")) == repr(MLP((16, 8), "tanh"))
+    assert repr(as_network("conv", (16, 8), "tanh")) == repr(Conv(activation="tanh"))
     assert as_network(chosen := Conv((2, 2)), (16,), "relu") is chosen
     pair = as_network((None, nn.Linear), (16,), "relu")
     assert pair.decoder(2, 3, generator())(torch.zeros(1, 2)).shape == (1, 3)

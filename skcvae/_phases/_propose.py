@@ -18,13 +18,16 @@ JOINT_DRAWS = 65536
 HIDDEN_LAYER_SIZES = (512, 512, 512)
 #: Its batch size, as a multiple of the decoder's, and its learning rate, which has nothing to do with the decoder's.
 BATCH_FACTOR, LEARNING_RATE = 2, 3e-3
+#: Of the deviation that training starts from, at least.
+SMALLEST_START = 1e-3
 
 
 def propose(problem: Problem, potential: Tensor) -> Encoder:
     r"""Fit a Gaussian to the coupling by :math:`\max E_\pi \log q(z \mid x)` over exact draws from the plan and from the model.
 
     A plan's draw is z from the prior (tilted by w) and a datum from its column; a model's is z from the prior and x from the
-    decoder, which keeps the proposal wide enough beside the data that it was fitted on.
+    decoder, which keeps the proposal wide enough beside the data that it was fitted on. Training starts from the Gaussian of the
+    draws for every row: random triangular factors have inverses that grow exponentially with k.
     """
     coordinates = Coordinates(problem.prior.distribution())
     rows, z = (torch.cat(pair) for pair in zip(_from_plan(problem, potential), _from_model(problem), strict=True))
@@ -32,6 +35,8 @@ def propose(problem: Problem, potential: Tensor) -> Encoder:
     generator = make_torch_generator(problem.rng)
     conditional = FullGaussian().begin(y.shape[1], generator)
     network = MLP(HIDDEN_LAYER_SIZES).encoder(problem.x.shape[1], conditional.n_outputs, generator).to(problem.x)
+    level, spread = y.mean(0), y.std(0).clamp(min=SMALLEST_START)
+    network.set_linear(y.new_zeros(conditional.n_outputs, rows.shape[1]), conditional.constant(level, spread))
     encoder = Encoder(network, conditional)
     _fit(problem, encoder, rows, y, generator)
     return encoder
