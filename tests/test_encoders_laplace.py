@@ -225,6 +225,17 @@ def test_a_row_without_finite_numbers_has_the_prior_s_width(decoder):
     assert (rows.factor.diagonal(dim1=1, dim2=2) > 0).all()
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e200])
+def test_a_centre_that_is_no_number_is_the_prior_s(number):
+    family, x = bound("gaussian", 4)
+    laplace = laplace_of(smooth(4), family)
+    with torch.no_grad():
+        laplace.encoder.network.bias.fill_(number)
+    rows = laplace(x[:3])
+    assert torch.isfinite(rows.location).all()
+    assert torch.isfinite(rows.factor).all()
+
+
 MODES = [torch.no_grad, torch.inference_mode, torch.enable_grad, lambda: torch.autocast("cpu", torch.bfloat16)]
 
 

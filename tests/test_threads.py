@@ -219,25 +219,31 @@ def test_global_generators_are_as_found(X, name):
     assert_as_found(before)
 
 
-def test_a_decoder_that_cannot_be_differentiated_is_refused_before_training(X, monkeypatch):
-    class Rounded(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.round()
+class Rounded(torch.autograd.Function):
+    """Has no backward."""
 
-    class Decoder(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.linear = nn.Linear(2, 4)
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
 
-        def forward(self, z):
-            return self.linear(Rounded.apply(z))
 
+class Through(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.linear, self.function = nn.Linear(2, 4), function
+
+    def forward(self, z):
+        return self.linear(self.function(z))
+
+
+@pytest.mark.parametrize("function", [Rounded.apply, torch.round, torch.detach, lambda z: torch.as_tensor(z.numpy())])
+def test_a_decoder_that_cannot_be_differentiated_is_refused_before_training(X, monkeypatch, function):
+    decoder = Through(function)
     monkeypatch.setattr("skcvae._training.adam", lambda *args: pytest.fail("the training has begun"))
-    with pytest.raises(ValueError, match=r"The decoder must be a module that torch can differentiate.*backward"):
-        WAE(network=(nn.Linear(4, 2), Decoder()), **FAST).fit(X)
-    with pytest.raises(ValueError, match=r"The decoder must be a module that torch can differentiate.*backward"):
-        CoupledVAE(network=(None, Decoder()), proposal="encoder", **FAST).fit(X)
+    with pytest.raises(ValueError, match=r"The decoder must be a module that torch can differentiate.*, and it.*backward"):
+        WAE(network=(nn.Linear(4, 2), decoder), **FAST).fit(X)
+    with pytest.raises(ValueError, match=r"The decoder must be a module that torch can differentiate.*, and it.*backward"):
+        CoupledVAE(network=(None, decoder), proposal="encoder", **FAST).fit(X)
 
 
 def in_a_fork(work, seconds=120):
