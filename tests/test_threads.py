@@ -31,12 +31,12 @@ SOLVER = SemiDual(polish_rounds=1, max_draws=1024)
 
 def sampler(n_samples, seed):
     """A prior of the user's, which draws from the global generators of torch and numpy."""
-    return torch.randn(n_samples, 2, dtype=torch.float64).numpy() + 0.1 * np.random.normal(size=(n_samples, 2))  # noqa: NPY002
+    return torch.randn(n_samples, 2).numpy() + 0.1 * np.random.normal(size=(n_samples, 2))  # noqa: NPY002
 
 
 def drawing(n_inputs, n_outputs):
-    """A network whose layers draw from torch's global generator, in single precision whatever the default is."""
-    return nn.Sequential(nn.Linear(n_inputs, 8, dtype=torch.float32), nn.Dropout(0.5), nn.Linear(8, n_outputs, dtype=torch.float32))
+    """A network whose layers draw from torch's global generator."""
+    return nn.Sequential(nn.Linear(n_inputs, 8), nn.Dropout(0.5), nn.Linear(8, n_outputs))
 
 
 class Filling(nn.Module):
