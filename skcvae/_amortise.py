@@ -125,7 +125,9 @@ def start(model: Model, temperature: float) -> None:
     some = model.data.representative(model.rng)
     weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature)
     model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
-    images = model.family.tempered(max(temperature, 1e-6)).noise(model.decoder(z), model.rng)
+    with seeded(0, device=model.data.place.device):  # for layers that draw
+        output = model.decoder(z)
+    images = model.family.tempered(max(temperature, 1e-6)).noise(output, model.rng)
     axes = weight[: images.shape[1]]  # (d, r)
     slope, level, spread = _regression(images @ axes, model.coordinates.of(z.double()))
     outputs = model.encoder.conditional.constant(level, spread.clamp(min=SMALLEST_START)).to(images)

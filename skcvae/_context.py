@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
@@ -21,6 +22,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 #: Whether this process was made by fork from one that had imported this package.
 _is_forked = False
+#: Threads that are in `without_warnings`, and what puts back the filters that the first of them found.
+_n_muting, _muting = 0, ExitStack()
 
 
 def _note_fork() -> None:
@@ -73,6 +76,39 @@ def float32_by_default() -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(before)
+
+
+@contextmanager
+def without_warnings(module: str) -> Iterator[None]:
+    """Ignore warnings from modules whose names a regular expression matches.
+
+    The filters belong to all threads. Those that the first thread found are put back by the last; with `warnings.catch_warnings`
+    each would put back what it found, and the last would leave another's behind for good.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skcvae._context import without_warnings
+    >>> before = warnings.filters[:]
+    >>> with without_warnings("ot"):
+    ...     warnings.filters == before
+    False
+    >>> warnings.filters == before
+    True
+    """
+    global _n_muting
+    with lock():
+        if _n_muting == 0:
+            _muting.enter_context(warnings.catch_warnings())
+        _n_muting += 1
+        warnings.filterwarnings("ignore", module=module)
+    try:
+        yield
+    finally:
+        with lock():
+            _n_muting -= 1
+            if _n_muting == 0:
+                _muting.close()
 
 
 def differentiable(module: Module) -> Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -131,8 +132,10 @@ def equal(first: Any, second: Any) -> bool:
     if isinstance(first, np.ndarray):
         return first.dtype == second.dtype and first.shape == second.shape and _same_bytes(first, second)
     if isinstance(first, nn.Module):
-        is_alike = repr(first) == repr(second) and equal(dict(first.state_dict()), dict(second.state_dict()))
-        return is_alike and all(equal(_plain(a), _plain(b)) for a, b in zip(first.modules(), second.modules(), strict=True))
+        parts = [{name: (type(part), _plain(part)) for name, part in module.named_modules()} for module in (first, second)]
+        return equal(*parts) and equal(dict(first.state_dict()), dict(second.state_dict()))
+    if isinstance(first, functools.partial):
+        return all(equal(getattr(first, part), getattr(second, part)) for part in ("func", "args", "keywords"))
     if is_dataclass(first):
         return all(equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
     if isinstance(first, Mapping):

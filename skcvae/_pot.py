@@ -7,11 +7,12 @@ units and the plan's density with respect to the product of the marginals is exp
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skcvae._context import without_warnings
 
 Array = NDArray[np.float64]
 
@@ -53,8 +54,7 @@ def semi_relaxed(
     """
     nearest = cost.min(1)  # so that the kernel's largest entry in each row is 1
     problem = _Problem((cost - nearest[:, None]) / epsilon, weights, (start - nearest) / epsilon, varsigma / epsilon, tol, max_iter)
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
+    with without_warnings(r"ot\."), np.errstate(all="ignore"):
         scaled, n_iter = problem.balanced() if varsigma == math.inf else problem.unbalanced()
     found = nearest + epsilon * scaled
     return (found, n_iter) if np.isfinite(found).all() else None

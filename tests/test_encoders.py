@@ -99,6 +99,41 @@ def test_constant_outputs(kind):
     np.testing.assert_allclose(y[0].std(0).detach(), 0 * scale if kind == "point" else scale, atol=atol)
 
 
+@pytest.mark.parametrize("kind", [*SPREAD, "point"])
+def test_constant_outputs_are_where_their_numbers_are(kind):
+    """And as precise; torch's "meta" is a device that every machine has, where a mixture with the CPU is refused."""
+    conditional = conditional_of(kind, 2).to("meta", torch.float32)
+    location, scale = torch.zeros(2, device="meta"), torch.ones(2, device="meta")
+    output = conditional.constant(location, scale)
+    assert (output.device.type, output.dtype) == ("meta", torch.float32)
+    if kind == "spline":  # which asks a number what it is
+        return
+    y, log_q = conditional(output[None]).draw(torch.zeros(5, 2, device="meta"))
+    assert y.device.type == log_q.device.type == "meta"
+    assert y.dtype == log_q.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [*SPREAD, "point"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_precision_changes_no_family(kind, dtype):
+    conditional_of(kind, 2)  # zuko is imported in torch's own state
+    before = torch.get_rng_state()
+    expected = POSTERIORS[kind]().begin(2, torch.Generator().manual_seed(0))
+    output = expected.constant(torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0]))
+    noise = torch.tensor([[0.5, -1.0]])
+    torch.set_default_dtype(dtype)
+    try:
+        found = POSTERIORS[kind]().begin(2, torch.Generator().manual_seed(0))
+        again = found.constant(output[:2], torch.tensor([0.5, 2.0], dtype=torch.float32))
+        y = found(again[None]).draw(noise)[0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(value, found.state_dict()[name]) for name, value in expected.state_dict().items())
+    assert torch.equal(again, output)
+    assert torch.equal(y, expected(output[None]).draw(noise)[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("kind", ["gaussian", "full"])
 def test_divergence_between_gaussians(kind):
     prior, rows = GaussianPrior(3, [1.0, 0.0, -1.0], np.array([[2.0, 0.5, 0], [0.5, 1.0, 0.3], [0, 0.3, 0.5]])), rows_of(kind, 3)

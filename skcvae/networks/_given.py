@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from skcvae._context import float32_by_default
 from skcvae._random import seeded
 from skcvae.networks._base import Network
 from skcvae.networks._layers import LinearPlus
@@ -28,7 +29,8 @@ class Given(Network):
     Parameters
     ----------
     encoder : nn.Module or function ``f(n_inputs, n_outputs) -> nn.Module``, default=None
-        From data (n, n_inputs) to a posterior's parameters (n, n_outputs); None where the estimator needs none.
+        From data (n, n_inputs) to a posterior's parameters (n, n_outputs); None where the estimator needs none. A function is
+        called with torch's default precision single.
     decoder : nn.Module or function ``f(n_inputs, n_outputs) -> nn.Module``, default=None
         From latent inputs (m, n_inputs) to a likelihood's parameters (m, n_outputs): logits, or means of standardised data.
 
@@ -59,7 +61,7 @@ class Given(Network):
         return self._build("encoder", n_inputs, n_outputs, generator)
 
     def _build(self, role: str, n_inputs: int, n_outputs: int, generator: torch.Generator) -> LinearPlus:
-        with seeded(int(torch.randint(2**63 - 1, (), generator=generator))):
+        with seeded(int(torch.randint(2**63 - 1, (), generator=generator))), float32_by_default():
             module = _copied(role, self._given[role], n_inputs, n_outputs)
             _check_shapes(role, module, n_inputs, n_outputs)
         network = LinearPlus(n_inputs, n_outputs, module, generator)

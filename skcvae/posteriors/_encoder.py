@@ -17,7 +17,7 @@ from skcvae._checks import shown
 from skcvae._context import computing, differentiable, plain
 from skcvae.likelihoods import Family
 from skcvae.posteriors._conditional import Conditional, ConditionalPoint, FullRows, MixedRows, Rows
-from skcvae.posteriors._coordinates import Coordinates
+from skcvae.posteriors._coordinates import Coordinates, Gaussian
 
 Array = NDArray[np.float64]
 #: Gauss-Newton steps of the Laplace approximation, and the lengths of which each takes the best.
@@ -27,6 +27,13 @@ STEP_LENGTHS = (0.0, 1.0, 0.5, 0.2, 0.05)
 NUMBERS_PER_JACOBIAN = 2**22
 #: Robust deviations from the median at which a prior's draws are cut off, and a standard normal's interquartile range.
 CUT_OFF, INTERQUARTILE_RANGE = 10.0, 1.349
+#: Relative rounding, at most, of a product with a Jacobian.
+ROUNDING = 1e-3
+#: What a decoder is told that has no derivatives.
+NOT_DIFFERENTIABLE = (
+    "The decoder must be a module that torch can differentiate by its input, and {}. Write it with torch's functions, without "
+    "detach, numpy or changing tensors in place, or give its autograd.Function a backward."
+)
 #: Of the covariance of the scaled draws, at least, as a share of its largest.
 SMALLEST_EIGENVALUE = 1e-10
 
@@ -79,19 +86,19 @@ class Laplace(nn.Module):
     decoder : nn.Module, in which rows do not depend on each other
     family : Family
     coordinates : Coordinates
-    y : Tensor of shape (m, r), draws from the prior; those without bounds or finite moments are cut off, see `robust_moments`
+    y : Tensor of shape (m, r), draws from the prior; those without bounds or finite moments are cut off, see `robust_gaussian`
     """
 
     mean: Tensor
-    precision: Tensor
+    whitening: Tensor
 
     def __init__(self, encoder: Encoder, decoder: nn.Module, family: Family, coordinates: Coordinates, y: Tensor) -> None:
         super().__init__()
         self.encoder, self.decoder, self.family = encoder, decoder, family
         self.coordinates = coordinates
-        mean, precision = robust_moments(y)
-        self.register_buffer("mean", mean)
-        self.register_buffer("precision", precision)
+        prior = robust_gaussian(y)
+        self.register_buffer("mean", prior.mean)
+        self.register_buffer("whitening", prior.whitening)
 
     def forward(self, x: Tensor) -> FullRows:
         """The approximation for each standardised row (n, d), in any mode of torch and without a history."""
@@ -99,7 +106,7 @@ class Laplace(nn.Module):
             laplace, x = differentiable(self), plain(x)
             length = max(1, NUMBERS_PER_JACOBIAN // (self.family.n_outputs * len(self.mean)))
             parts = [laplace._approximated(rows) for rows in x.split(length)]
-        return FullRows(*(torch.cat(part) for part in zip(*parts, strict=True)))
+            return FullRows(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _approximated(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Centres (n, r) and factors of the covariances (n, r, r)."""
@@ -113,7 +120,7 @@ class Laplace(nn.Module):
     def _improved(self, y: Tensor, statistics: Tensor) -> Tensor:
         """One Gauss-Newton step of each row, of the length at which its energy is lowest, zero included."""
         output, jacobian = decoder_jacobian(self.decoder, self.coordinates, y)
-        slope = torch.einsum("np,npr->nr", self._output_slope(output, statistics), jacobian) + (y - self.mean) @ self.precision
+        slope = torch.einsum("np,npr->nr", self._output_slope(output, statistics), jacobian) + self._white(y) @ self.whitening
         inverse_factor = _inverse_factor(self._upper_factor(self._information(output, jacobian)))
         step = (inverse_factor @ (inverse_factor.mT @ slope.to(inverse_factor)[:, :, None]))[:, :, 0]
         step = torch.where(torch.isfinite(step).all(1, keepdim=True), step, 0).to(y)
@@ -124,9 +131,10 @@ class Laplace(nn.Module):
 
     def _energy(self, y: Tensor, statistics: Tensor) -> Tensor:
         """-log p(y) - log p(x given y) of each row, but for what does not depend on y, with the prior's Gaussian."""
-        centred = y - self.mean
-        cost = self._cost(self.decoder(self.coordinates.latent(y)), statistics)
-        return cost + 0.5 * ((centred @ self.precision) * centred).sum(1)
+        return self._cost(self.decoder(self.coordinates.latent(y)), statistics) + 0.5 * self._white(y).square().sum(1)
+
+    def _white(self, y: Tensor) -> Tensor:
+        return (y - self.mean) @ self.whitening.T
 
     def _cost(self, output: Tensor, statistics: Tensor) -> Tensor:
         eta, normaliser = self.family.natural(output)
@@ -155,29 +163,32 @@ class Laplace(nn.Module):
 
     def _upper_factor(self, information: Tensor) -> Tensor:
         """U with U U' the precision of each row in double precision; where it has none, of the prior's alone."""
-        prior = self.precision.double().expand_as(information)
+        prior = (self.whitening.T.double() @ self.whitening.double()).expand_as(information)
         factor, failed = _upper_cholesky(prior + information)
         if failed.any():  # rounding has made the smallest eigenvalues negative: a little of the diagonal mends it
             diagonal = information.diagonal(dim1=1, dim2=2).abs()
-            rounding = torch.finfo(self.precision.dtype).eps * information.shape[1]
+            rounding = torch.finfo(self.whitening.dtype).eps * information.shape[1]
             mended, still_failed = _upper_cholesky(prior + information + torch.diag_embed(rounding * diagonal))
-            alone, has_none = _upper_cholesky(prior)
-            alone = torch.where(has_none[:, None, None], torch.diag_embed(prior.diagonal(dim1=1, dim2=2).sqrt()), alone)
-            mended = torch.where(still_failed[:, None, None], alone, mended)
+            mended = torch.where(still_failed[:, None, None], _upper_cholesky(prior)[0], mended)
             factor = torch.where(failed[:, None, None], mended, factor)
         return factor
 
 
 def check_differentiable(decoder: nn.Module, coordinates: Coordinates, z: Tensor) -> None:
-    """ValueError unless autograd gives a decoder's Jacobian at latent points z (m, k); a dry run, for before training."""
+    """ValueError unless autograd gives a decoder's Jacobian at latent points z (m, k); a dry run, for before training.
+
+    A decoder whose outputs differ while torch sees no slope anywhere is refused too: it leaves autograd, or rounds.
+    """
     try:
         with computing(with_gradients=False):
-            decoder_jacobian(copy.deepcopy(decoder).eval(), coordinates, plain(coordinates.of(z)))
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise ValueError(
-            f"The decoder must be a module that torch can differentiate by its input, and it failed: {shown(error)}. Write it with "
-            "torch's functions, without changing tensors in place, or give its autograd.Function a backward."
-        ) from error
+            outputs, jacobians = decoder_jacobian(copy.deepcopy(decoder).eval(), coordinates, plain(coordinates.of(z)))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(NOT_DIFFERENTIABLE.format(f"it failed: {shown(error)}")) from error
+    if bool((outputs != outputs[:1]).any()) and not bool(jacobians.any()):
+        found = f"its outputs at {len(z)} latent points differ while all their derivatives are 0"
+        raise ValueError(NOT_DIFFERENTIABLE.format(found))
 
 
 def decoder_jacobian(decoder: nn.Module, coordinates: Coordinates, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,7 +196,7 @@ def decoder_jacobian(decoder: nn.Module, coordinates: Coordinates, y: Tensor) ->
 
     The rows do not depend on each other, so that one backward pass gives a line of all Jacobians. There are as many passes as the
     narrower side has numbers. A column takes a second backward pass, through the first; a decoder that cannot be differentiated
-    twice pays a pass for every output.
+    twice, or whose own backward hides what it does from torch, pays a pass for every output.
     """
     with torch.enable_grad():
         y = y.detach().requires_grad_()
@@ -193,21 +204,32 @@ def decoder_jacobian(decoder: nn.Module, coordinates: Coordinates, y: Tensor) ->
         if not output.requires_grad:
             return output, _no_slope(output, y)
         if y.shape[1] < output.shape[1]:
-            try:
-                return output.detach(), _by_columns(output, y)
-            except RuntimeError:  # not twice differentiable
-                output = decoder(coordinates.latent(y.clone()))
+            found = _by_columns(output, y)
+            if found is not None:
+                return output.detach(), found
+            output = decoder(coordinates.latent(y.clone()))
         lines = [_gradient(output[:, i], y, keep=True) for i in range(output.shape[1])]
         return output.detach(), torch.stack(lines, 1)
 
 
-def _by_columns(output: Tensor, y: Tensor) -> Tensor:
-    """Jacobians (n, p, r) by the columns: g = J'v is linear in v, and its slopes in v are the lines of J'."""
-    v = torch.zeros_like(output, requires_grad=True)
-    (pulled,) = torch.autograd.grad(output, y, v, create_graph=True, allow_unused=True)
-    if pulled is None or not pulled.requires_grad:
-        return _no_slope(output, y)
-    return torch.stack([_gradient(pulled[:, i], v, keep=True) for i in range(y.shape[1])], 2)
+def _by_columns(output: Tensor, y: Tensor) -> Tensor | None:
+    """Jacobians (n, p, r) by the columns, or None where they are not to be had so.
+
+    g = J'v is linear in v, and its slopes in v are the lines of J'. They are all of g only where torch saw all of its making.
+    """
+    v = torch.linspace(1, 2, output.shape[1], dtype=output.dtype, device=output.device).repeat(len(output), 1).requires_grad_()
+    try:
+        (pulled,) = torch.autograd.grad(output, y, v, create_graph=True, allow_unused=True)
+        if pulled is None:
+            return _no_slope(output, y)
+        if not pulled.requires_grad:
+            return None
+        jacobian = torch.stack([_gradient(pulled[:, i], v, keep=True) for i in range(y.shape[1])], 2)
+    except RuntimeError:  # not twice differentiable
+        return None
+    with torch.no_grad():
+        again, size = (torch.einsum("npr,np->nr", part, v) for part in (jacobian, jacobian.abs()))
+        return None if bool(((again - pulled).abs() > ROUNDING * (size + pulled.abs())).any()) else jacobian
 
 
 def _no_slope(output: Tensor, y: Tensor) -> Tensor:
@@ -234,8 +256,8 @@ def _inverse_factor(upper: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def robust_moments(y: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (r,) and precision (r, r) of draws y (m, r), in their precision; finite for any draws.
+def robust_gaussian(y: Tensor) -> Gaussian:
+    """The Gaussian of draws y (m, r), in their precision; finite and of full rank for any draws.
 
     A coordinate is cut off `CUT_OFF` robust deviations from its median, which touches no draw of a Gaussian; infinite ones come
     there and NaN to the median. A covariance of fewer than four draws a coordinate is drawn towards its diagonal.
@@ -253,9 +275,9 @@ def robust_moments(y: Tensor) -> tuple[Tensor, Tensor]:
         share = r / (n_draws + r)
         covariance = (1 - share) * covariance + share * covariance.diagonal().diag()
     values, vectors = torch.linalg.eigh(covariance)
-    values = values.clamp(min=max(SMALLEST_EIGENVALUE * float(values[-1]), SMALLEST_EIGENVALUE))
-    precision = (vectors / values) @ vectors.T / (deviation[:, None] * deviation)
-    return mean.to(y), precision.to(y)
+    values = values.clamp(min=SMALLEST_EIGENVALUE * max(float(values[-1]), 1.0))
+    whitening = vectors.T / (values.sqrt()[:, None] * deviation)
+    return Gaussian(mean.to(y), whitening.to(y))
 
 
 def _robust_level(column: Tensor) -> tuple[float, float]:

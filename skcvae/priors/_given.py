@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, distributions
 
 from skcvae._checks import check_number, shown
+from skcvae._context import float32_by_default
 from skcvae._random import seeded
 from skcvae.priors._base import LARGEST_DRAW, Array, Prior, QuantilePrior, checked_draws, scaling, whitening
 
@@ -29,7 +30,7 @@ class SamplerPrior(Prior):
     ----------
     sampler : callable ``sampler(n_samples, random_state)``
         Returns a real array or tensor of shape (n_samples, k). `random_state` is an integer; the global generators of torch and
-        numpy are seeded with it around the call as well, and restored.
+        numpy are seeded with it around the call as well, and restored; torch's default precision is single there.
     n_components : int, the dimension k
 
     Examples
@@ -51,7 +52,7 @@ class SamplerPrior(Prior):
 
     def sample(self, n_samples: int, rng: np.random.Generator) -> Array:
         seed = int(rng.integers(2**31))
-        with seeded(seed, with_numpy=True):
+        with seeded(seed, with_numpy=True), float32_by_default():
             draws = self.sampler(n_samples, seed)
         return checked_draws("The prior's sampler", draws, (n_samples, self.n_components))
 
@@ -59,7 +60,7 @@ class SamplerPrior(Prior):
 def drawn_width(sampler: Callable[[int, int], Any]) -> int:
     """Number of columns that a sampler draws; ValueError where it draws no table."""
     _check_signature(sampler)
-    with seeded(0, with_numpy=True):
+    with seeded(0, with_numpy=True), float32_by_default():
         shape = np.shape(sampler(TRIAL_DRAWS, 0))
     if len(shape) != 2:
         raise ValueError(
