@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import QUICK
+from sklearn.datasets import make_moons
 
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
@@ -92,13 +93,16 @@ def test_parts_are_one_pass_each(X, name):
 
 
 @pytest.mark.parametrize("name", AMORTISED)
-def test_many_parts_are_as_good_as_a_fit(X, name):
-    parts, whole = copy_of(AMORTISED[name], batch_size=50), copy_of(AMORTISED[name], batch_size=50, max_iter=300)
-    for _ in range(100):
+def test_many_parts_are_as_good_as_a_fit(name):
+    """On two moons, of which the start along straight axes knows nothing."""
+    X = 2 * make_moons(200, noise=0.05, random_state=0)[0]
+    parts = copy_of(AMORTISED[name], batch_size=50, learning_rate_init=1e-2)
+    first = parts.partial_fit(X).score(X)
+    for _ in range(99):
         parts.partial_fit(X)
-    assert parts.n_iter_ == 300
-    assert parts.score(X) > whole.fit(X).score(X) - 0.15
-    assert parts.score(X) > copy_of(whole).partial_fit(X[:2]).score(X) - 1
+    assert parts.n_iter_ == 400
+    whole = copy_of(parts).set_params(max_iter=400).fit(X)
+    assert parts.score(X) > max(whole.score(X) - 0.02, first + 0.01)
 
 
 def test_every_part_has_its_own_noise(X, monkeypatch):

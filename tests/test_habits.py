@@ -42,8 +42,12 @@ def test_between_a_scaler_and_a_classifier(X, y, model):
 
 
 def test_at_the_end_of_a_pipeline_it_is_a_density(X, model):
-    density = make_pipeline(StandardScaler(), model).fit(X)
-    assert density.score(X) == pytest.approx(density.score_samples(X).mean(), rel=1e-12)
+    """Of the scaled rows, as if they had been scaled by hand; rows far from all others are the least likely."""
+    density, scaled = make_pipeline(StandardScaler(), model).fit(X), StandardScaler().fit_transform(X)
+    alone = clone(model).fit(scaled)
+    np.testing.assert_array_equal(density.score_samples(X), alone.score_samples(scaled))
+    assert density.score(X) == alone.score(scaled)
+    assert density.score_samples(X[:1] + 100)[0] < density.score_samples(X).min()
 
 
 def test_in_a_feature_union(X, model):
@@ -71,8 +75,11 @@ def test_it_is_shown_as_a_diagram(X, model):
 
 
 def test_rows_to_stop_on_are_routed(X, model):
-    """`set_fit_request(X_val=True)` takes them through a pipeline."""
+    """`set_fit_request(X_val=True)` takes them through a pipeline, whose `transform_input` scales them as the others."""
+    scaler, alone = StandardScaler().fit(X[:120]), clone(model).set_params(max_iter=60)
+    alone.fit(scaler.transform(X[:120]), X_val=scaler.transform(X[120:]))
     with sklearn.config_context(enable_metadata_routing=True):
-        pipeline = make_pipeline(StandardScaler(), model.set_params(max_iter=60).set_fit_request(X_val=True))
-        pipeline.fit(X, X_val=StandardScaler().fit_transform(X))
-    assert pipeline[-1].validation_scores_
+        last = model.set_params(max_iter=60).set_fit_request(X_val=True)
+        pipeline = make_pipeline(StandardScaler(), last, transform_input=["X_val"]).fit(X[:120], X_val=X[120:])
+    assert len(pipeline[-1].validation_scores_) > 0
+    np.testing.assert_array_equal(pipeline[-1].validation_scores_, alone.validation_scores_)
