@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from torch import nn
 
-from skcvae import CoupledVAE
+from skcvae import WAE, CoupledVAE
 from skcvae._phases import Problem
 from skcvae._random import seeded
 from skcvae.likelihoods import GaussianLikelihood
@@ -217,6 +217,20 @@ def test_given_modules_are_never_trained_in_place(X):
     assert torch.equal(torch.get_rng_state(), global_state)
     np.testing.assert_array_equal(*(model.transform(X) for model in fits))
     assert not torch.equal(weights(fits[0].module_.network.hidden), before)
+
+
+@pytest.mark.parametrize("estimator", [CoupledVAE, WAE])
+def test_layers_that_are_given_in_evaluation_mode_stay_in_it(X, estimator):
+    """Their running moments are those that were given; the other layers' move."""
+    own = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 4))
+    own[1].eval()
+    params = SHORT if estimator is CoupledVAE else {**QUICK, "max_iter": 60}
+    hidden = estimator(network=(nn.Linear(4, 2), own), **params).fit(X).module_.network.hidden
+    assert torch.equal(hidden[1].running_mean, own[1].running_mean)
+    assert hidden[1].num_batches_tracked == 0
+    assert hidden[4].num_batches_tracked > 0
+    assert not torch.equal(hidden[1].weight, own[1].weight)
+    assert [part.training for part in own] == [True, False, True, True, True, True]
 
 
 def test_a_compiled_module_is_the_module(X):

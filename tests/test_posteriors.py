@@ -177,6 +177,23 @@ def test_too_small_a_pool_is_told_at_fit():
         CoupledVAE(6, likelihood=GaussianLikelihood(0.4), formulation=SemiDual(polish_rounds=1, max_draws=512), **params).fit(X)
 
 
+def test_the_remedy_of_few_draws_is_none_that_is_in_use(linear, X):
+    """Nor one that the prior cannot have."""
+    assert "proposal" not in linear[1]._fitted.remedy
+    sampled = CoupledVAE(prior=lambda n, seed: np.random.default_rng(seed).normal(size=(n, 2)), **QUICK).fit(X)
+    assert "proposal" not in sampled._fitted.remedy
+    assert "proposal='encoder'" in CoupledVAE(**QUICK).fit(X)._fitted.remedy
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_proposal_of_many_components_starts_well():
+    """Random triangular factors have inverses that grow exponentially with k: the first loss was 1e34 at k = 64."""
+    X = rng().normal(size=(100, 13))
+    solver = SemiDual(polish_rounds=1, max_draws=1024)
+    model = CoupledVAE(64, proposal="encoder", formulation=solver, **{**QUICK, "max_iter": 20}).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
+
+
 def test_encoder_s_model_pickles_and_leaves_global_generators(linear):
     X, model = linear
     before = torch.get_rng_state()

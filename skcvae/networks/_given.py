@@ -24,7 +24,7 @@ class Given(Network):
     """The user's own pair of encoder and decoder, copied before it is trained.
 
     A linear map that starts at zero runs beside each, so that a network begins as the module that was given;
-    `skcvae.CoupledVAE` lays the decoder's along the principal axes.
+    `skcvae.CoupledVAE` lays the decoder's along the principal axes. Layers that are given in evaluation mode stay in it.
 
     Parameters
     ----------
@@ -63,8 +63,10 @@ class Given(Network):
     def _build(self, role: str, n_inputs: int, n_outputs: int, generator: torch.Generator) -> LinearPlus:
         with seeded(int(torch.randint(2**63 - 1, (), generator=generator))), float32_by_default():
             module = _copied(role, self._given[role], n_inputs, n_outputs)
+            frozen = tuple(name for name, part in module.named_modules() if not part.training)
             _check_shapes(role, module, n_inputs, n_outputs)
         network = LinearPlus(n_inputs, n_outputs, module, generator)
+        network.frozen = frozen
         network.set_linear(torch.zeros(n_outputs, n_inputs), torch.zeros(n_outputs))
         return network
 
@@ -106,6 +108,4 @@ def _check_shapes(role: str, module: nn.Module, n_inputs: int, n_outputs: int) -
 @torch.no_grad()
 def _output_of_zeros(module: nn.Module, n_inputs: int) -> object:
     like = next(module.parameters(), torch.empty(0))
-    output: object = module.eval()(torch.zeros(2, n_inputs, dtype=like.dtype, device=like.device))
-    module.train()
-    return output
+    return module.eval()(torch.zeros(2, n_inputs, dtype=like.dtype, device=like.device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ class LinearPlus(nn.Module):
     [1.0, 1.0]
     """
 
+    #: Names of the hidden module's layers that `train` leaves in evaluation mode.
+    frozen: tuple[str, ...] = ()
+
     def __init__(self, n_inputs: int, n_outputs: int, hidden: nn.Module, generator: torch.Generator) -> None:
         super().__init__()
         self.linear = draw(unset(nn.Linear, n_inputs, n_outputs), 1.0, generator)
@@ -44,6 +47,13 @@ class LinearPlus(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Evaluate at inputs of shape (m, n_inputs)."""
         return self.linear(z) + self.hidden(z)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all layers but the frozen ones."""
+        super().train(mode)
+        for name in self.frozen:
+            self.hidden.get_submodule(name).training = False
+        return self
 
     @torch.no_grad()
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
