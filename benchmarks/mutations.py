@@ -41,7 +41,7 @@ LIKELIEST = {
     "likelihoods": ("likelihoods",),
     "transport": ("transport", "propositions"),
     "_amortise.py": ("autoencoders", "encoders"),
-    "_fitted.py": ("coupled",),
+    "_fitted.py": ("factors", "coupled"),
     "_phases": ("coupled", "solvers"),
 }
 #: File, what stands there, and what is put in its place.

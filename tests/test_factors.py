@@ -150,16 +150,16 @@ def test_aggregate_samples_follow_the_ratio(rows):
     np.testing.assert_allclose(from_aggregate.mean(0), rows.mean(0), atol=0.2)
 
 
-@pytest.mark.parametrize("varsigma", [0.0, 1.0, np.inf])
-def test_hole_score_is_the_mean_likelihood_without_the_data(rows, varsigma):
+@pytest.mark.parametrize(("varsigma", "epsilon"), [(0.0, 1.0), (1.0, 1.0), (np.inf, 1.0), (np.inf, 0.7)])
+def test_hole_score_is_the_mean_likelihood_without_the_data(rows, varsigma, epsilon):
     """Exact on the pool, at most a little too high beside it."""
-    model = CoupledVAE(varsigma=varsigma, **QUICK).fit(rows)
+    model = CoupledVAE(varsigma=varsigma, epsilon=epsilon, **QUICK).fit(rows)
     family, pool = model.likelihood_, model._fitted.pool
     x = torch.as_tensor(family.standardise(rows))
 
     def exact(z):
         output = torch.as_tensor(model.module_(torch.as_tensor(z).float())).detach().double()
-        return -torch.logsumexp(-family.cost(x, output), 0).numpy() + np.log(len(x))
+        return -epsilon * (torch.logsumexp(-family.cost(x, output) / epsilon, 0).numpy() - np.log(len(x)))
 
     on_pool = pool.draws.numpy()
     level = exact(on_pool).mean()
