@@ -32,11 +32,12 @@ TESTS = [
         "posteriors",
         "encoders",
         "encoders_laplace",
+        "real_sizes",
     )
 ]
 #: Tests that come first for a file or a room, as they are the likeliest to fail.
 LIKELIEST = {
-    "posteriors": ("encoders", "posteriors"),
+    "posteriors": ("encoders", "posteriors", "real_sizes", "coupled"),
     "priors": ("priors",),
     "likelihoods": ("likelihoods",),
     "transport": ("transport", "propositions"),
