@@ -86,7 +86,7 @@ MUTATIONS = [
     ("posteriors/_pool.py", "(1 / size - 1 / n_draws)", "(1 / size)"),
     ("posteriors/_pool.py", "log_sum - self.family.carrier(x), relative", "log_sum, relative"),
     ("posteriors/_inference.py", "- first[:, :, None] * first[:, None, :]", "+ first[:, :, None] * first[:, None, :]"),
-    ("posteriors/_inference.py", "cumulative[:, -1:]", "1.0"),
+    ("posteriors/_inference.py", "weights.double().cumsum(1)", "weights.double().square().cumsum(1)"),
     ("posteriors/_inference.py", "(1 - self.softness) * (normaliser", "(normaliser"),
     ("posteriors/_local.py", "coordinates.latent(y), log_p - log_mixture", "coordinates.latent(y), -log_mixture"),
     ("posteriors/_local.py", "better = local_error < pooled_error", "better = local_error > pooled_error"),

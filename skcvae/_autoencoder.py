@@ -38,8 +38,8 @@ SHARED = {
         Architecture of encoder and decoder.
     hidden_layer_sizes : sequence of int, default=(256, 256)
         Widths of the hidden layers of "mlp"; a linear map runs beside them.
-    activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        Activation of the hidden layers.""",
+    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+        Activation of the hidden layers; "steep" can make borders, see `skcvae.networks.Steep`.""",
     "tail": """
     pool_size : int, default=4096
         Draws of the prior and of the aggregate posterior that inference keeps.

@@ -69,8 +69,8 @@ class CoupledVAE(LatentVariableModel):
         encoder is not used and may be None.
     hidden_layer_sizes : sequence of int, default=(256, 256)
         Widths of the hidden layers of "mlp".
-    activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        Activation of the hidden layers of "mlp" and "conv".
+    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+        Activation of the hidden layers of "mlp" and "conv"; "steep" can make borders, see `skcvae.networks.Steep`.
     epsilon : float, default=1.0
         Entropic weight, a factor of the likelihood's temperature: a Gaussian model tells apart what differs by more than
         :math:`\sqrt\epsilon \sigma`. 1 is the weight of a VAE; choose it by `score`.

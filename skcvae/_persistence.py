@@ -30,7 +30,7 @@ from skcvae._context import computing
 from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Fit, Holes
 from skcvae._place import HOST
 from skcvae.likelihoods import Family
-from skcvae.networks import Decoder, LinearPlus
+from skcvae.networks import Decoder, LinearPlus, Steep
 from skcvae.posteriors import Conditional, Encoder, Pool, Scores
 from skcvae.priors import Prior
 from skcvae.transport import Coupling
@@ -152,7 +152,7 @@ def _records() -> dict[str, Any]:
 @functools.cache
 def _modules() -> dict[str, type[nn.Module]]:
     """Classes of modules that a model may hold, without torch's layers, by module and name."""
-    kinds: list[Any] = [Decoder, LinearPlus, Encoder, *_subclasses(Family), *_subclasses(Conditional)]
+    kinds: list[Any] = [Decoder, LinearPlus, Steep, Encoder, *_subclasses(Family), *_subclasses(Conditional)]
     return {_class_name(kind): kind for kind in kinds if kind.__module__.startswith(ROOMS)}
 
 
@@ -236,7 +236,7 @@ def _arguments(module: Any) -> dict[str, Any]:
         return {"network": module.network}
     if isinstance(module, Encoder):
         return {"network": module.network, "conditional": module.conditional}
-    return {name: getattr(module, name) for name in ("n_coordinates", "n_layers") if hasattr(module, name)}
+    return {name: getattr(module, name) for name in ("n_coordinates", "n_layers", "n_units") if hasattr(module, name)}
 
 
 class _Reader:

@@ -15,8 +15,9 @@ from torch import nn
 from skcvae import WAE, CoupledVAE
 from skcvae._phases import Problem
 from skcvae._random import seeded
+from skcvae._training import set_learning_rate
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.networks import MLP, NETWORKS, Conv, Given, LinearPlus, as_network, fewest_rows, has_modes
+from skcvae.networks import MLP, NETWORKS, Conv, Given, LinearPlus, Steep, as_network, fewest_rows, has_modes
 from skcvae.transport import SemiDual
 
 #: Every architecture that a name stands for, with batch normalisation, and the user's own.
@@ -25,6 +26,8 @@ ARCHITECTURES = {
     "mlp, batch norm": MLP((8,), batch_norm=True),
     "conv, batch norm": Conv(channels=(4, 8), batch_norm=True),
     "conv, one layer": Conv(channels=4, activation="tanh"),
+    "mlp, steep": MLP((9, 8), "steep"),
+    "conv, steep": Conv(channels=4, stem=(9, 8), activation="steep"),
     "given functions": Given(nn.Linear, nn.Linear),
     "given modules": Given(nn.Linear(16, 3), nn.Linear(2, 16)),
 }
@@ -119,6 +122,45 @@ def test_image_shape_is_inferred_from_the_features():
     assert Conv().bind(64).decoder(2, 128, generator())(torch.zeros(1, 2)).shape == (1, 128)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_steep_units_are_the_formula(dtype):
+    """Half of them tanh with a slope each, half ReLU; slopes are bounded and every number is finite."""
+    layer, h = Steep(5).to(dtype), torch.randn(7, 5, generator=generator()).to(dtype)
+    layer.log_slope.data += torch.tensor([0.0, 1.0, 20.0])
+    slope = torch.tensor([4.0, 4.0 * np.e, 1e3]).to(dtype)
+    torch.testing.assert_close(layer(h), torch.cat([torch.tanh(slope * h[:, :3]), h[:, 3:].clamp(min=0)], 1))
+    layer(1e30 * h).sum().backward()
+    assert torch.isfinite(layer.log_slope.grad).all()
+
+
+def test_steep_layers_make_borders():
+    """A staircase of eight steps, from which ReLU layers are further after as many steps of Adam."""
+    z = torch.rand(4096, 1, generator=generator())
+    stairs = (8 * z).floor()
+    loss = {}
+    for activation in ("steep", "relu"):
+        network = MLP((64, 64), activation).decoder(1, 1, generator())
+        optimiser = torch.optim.Adam(network.parameters(), lr=5e-3)
+        for t in range(1000):
+            set_learning_rate(optimiser, 5e-3 * (1 - t / 1000))
+            optimiser.zero_grad()
+            rows = slice(256 * (t % 16), 256 * (t % 16 + 1))
+            (network(2 * z[rows] - 1) - stairs[rows]).square().mean().backward()
+            optimiser.step()
+        with torch.no_grad():
+            loss[activation] = float((network(2 * z - 1) - stairs).square().mean())
+    assert loss["steep"] < 0.7 * loss["relu"]
+
+
+def test_convolutions_are_behind_the_stem():
+    hidden = Conv((6, 6), channels=(4,), stem=(8, 7), activation="steep").decoder(2, 36, generator()).hidden
+    kinds = [type(layer) for layer in hidden]
+    assert kinds[:5] == [nn.Linear, Steep, nn.Linear, Steep, nn.Linear]
+    assert nn.ReLU in kinds[5:]
+    assert Steep not in kinds[5:]
+    assert [layer.out_features for layer in hidden if type(layer) is nn.Linear] == [8, 7, 4 * 3 * 3]
+
+
 def test_names_stand_for_the_estimator_s_parameters():
     assert repr(as_network("mlp", (16, 8), "tanh")) == repr(MLP((16, 8), "tanh"))
     assert repr(as_network("conv", (16, 8), "tanh")) == repr(Conv(activation="tanh"))
@@ -151,11 +193,11 @@ def test_lazy_layers_get_their_shapes():
         (lambda: Conv(channels=()), ValueError, r"channels must have at least one entry, got \(\)"),
         (lambda: Conv(channels=(8, -1)), ValueError, "each of channels must be .*at least 1, got -1"),
         (lambda: Conv(channels=(8, 2.5)), TypeError, "each of channels must be an integer.*, got 2.5"),
-        (lambda: Conv(activation="logistic"), ValueError, "activation must be one of 'relu'"),
+        (lambda: Conv(activation="logistic"), ValueError, "activation must be one of 'steep', 'relu'"),
         (lambda: Conv(batch_norm=1), TypeError, "batch_norm must be True or False, got 1"),
         (lambda: MLP(batch_norm="yes"), TypeError, "batch_norm must be True or False, got 'yes'"),
         (lambda: MLP((True,)), TypeError, "must be an integer.*, got True"),
-        (lambda: MLP(activation=nn.ReLU), TypeError, "activation must be one of 'relu'"),
+        (lambda: MLP(activation=nn.ReLU), TypeError, "activation must be one of 'steep', 'relu'"),
         (lambda: Given(3), TypeError, "encoder must be a torch module, a function"),
         (lambda: Given().decoder(2, 4, generator()), ValueError, r"needs the network's decoder.*Give Given\(decoder=...\)"),
         (lambda: Given(decoder=nn.Linear).encoder(4, 2, generator()), ValueError, r"needs the network's encoder"),

@@ -33,6 +33,7 @@ MODELS = {
     "coupled, atoms": CoupledVAE(3, prior=CategoricalPrior([0.2, 0.3, 0.5]), **COUPLED),
     "coupled, dirichlet": CoupledVAE(3, prior="dirichlet", likelihood=GaussianLikelihood("network"), **COUPLED),
     "coupled, conv": CoupledVAE(prior="mixture", network=Conv((2, 2), channels=(3,), batch_norm=True), **COUPLED),
+    "coupled, steep": CoupledVAE(activation="steep", **COUPLED),
     "vae": VAE(**QUICK),
     "vae, full": VAE(posterior="full", network=MLP((8,), "tanh", batch_norm=True), **QUICK),
     "vae, planar": VAE(posterior="planar", prior="uniform", **QUICK),

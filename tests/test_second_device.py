@@ -293,6 +293,7 @@ MODELS = {
         potential="network", **{**QUICK, "formulation": SemiDualNetwork(max_rows=32, data_batch_size=16, **STEPS)}
     ),
     "vae": VAE(**QUICK),
+    "vae, steep": VAE(activation="steep", **QUICK),
     "vae, full": VAE(posterior="full", **QUICK),
     "vae, planar": VAE(posterior="planar", **QUICK),
     "vae, spline": VAE(posterior=SplineFlow(n_transforms=1), **QUICK),

@@ -15,7 +15,7 @@ from skcvae._random import seeded
 from skcvae.networks._base import ACTIVATIONS, Network
 from skcvae.networks._conv import Conv
 from skcvae.networks._given import Given
-from skcvae.networks._layers import Decoder, LinearPlus
+from skcvae.networks._layers import Decoder, LinearPlus, Steep
 from skcvae.networks._mlp import MLP
 from skcvae.networks._modes import fewest_rows, has_modes
 
@@ -27,7 +27,7 @@ def conv(hidden_layer_sizes: Sequence[int], activation: str) -> Network:
     --------
     >>> from skcvae.networks import conv
     >>> conv((256, 256), "relu").bind(64)
-    Conv(image_shape=(1, 8, 8), channels=(32, 64), activation='relu', batch_norm=False)
+    Conv(image_shape=(1, 8, 8), channels=(32, 64), stem=(), activation='relu', batch_norm=False)
     """
     return Conv(activation=activation)
 
@@ -89,6 +89,7 @@ __all__ = [
     "Given",
     "LinearPlus",
     "Network",
+    "Steep",
     "as_network",
     "conv",
     "fewest_rows",

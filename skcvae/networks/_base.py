@@ -7,10 +7,11 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from skcvae.networks._layers import LinearPlus
+from skcvae.networks._layers import LinearPlus, Steep
 
-#: Activations that have a name, in scikit-learn's words where it has one.
+#: Activations that have a name, in scikit-learn's words where it has one. "steep" has weights of its own, see `Steep`.
 ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "steep": Steep,
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
     "elu": nn.ELU,
@@ -39,9 +40,14 @@ class Network(ABC):
         """A module from data (n, n_inputs) to a posterior's parameters (n, n_outputs)."""
 
 
-def checked_activation(value: object) -> type[nn.Module]:
-    """The activation's class; TypeError or ValueError when it has no such name."""
+def check_activation(value: object) -> None:
+    """TypeError or ValueError unless an activation has this name."""
     if isinstance(value, str) and value in ACTIVATIONS:
-        return ACTIVATIONS[value]
+        return
     error = ValueError if isinstance(value, str) else TypeError
     raise error(f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, got {value!r}.")
+
+
+def activation_of(name: str, width: int) -> nn.Module:
+    """The activation of a layer of `width` units."""
+    return Steep(width) if name == "steep" else ACTIVATIONS[name]()

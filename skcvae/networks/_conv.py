@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from skcvae._checks import check_flag, check_integers
-from skcvae.networks._base import Network, checked_activation
+from skcvae.networks._base import Network, activation_of, check_activation
 from skcvae.networks._layers import LinearPlus, draw, small_at_first, unset
 
 #: Kernel, stride and padding that halve every size, rounded up, so that no image is too small.
@@ -34,7 +34,10 @@ class Conv(Network):
         Shape of the image in a row of X, of any size; None is a square grey image.
     channels : sequence of int, default=(32, 64)
         Maps after each convolution, from the image down.
-    activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+    stem : sequence of int, default=()
+        Widths of dense layers between z and the decoder's convolutions, which give it depth in z, such as (256, 256, 256).
+    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+        "steep" is the stem's alone, see `Steep`; convolutions are then ReLU.
     batch_norm : bool, default=False
         Batch normalisation between the convolutions and their activations.
 
@@ -49,6 +52,7 @@ class Conv(Network):
 
     image_shape: Sequence[int] | None = None
     channels: Sequence[int] = (32, 64)
+    stem: Sequence[int] = ()
     activation: str = "relu"
     batch_norm: bool = False
 
@@ -57,7 +61,8 @@ class Conv(Network):
             _as_shape(self.image_shape)
         if not self._channels():
             raise ValueError(f"channels must have at least one entry, got {self.channels!r}. Use Conv(channels=(32, 64)).")
-        checked_activation(self.activation)
+        self._stem()
+        check_activation(self.activation)
         check_flag("batch_norm", self.batch_norm)
 
     def bind(self, n_features: int) -> Conv:
@@ -74,8 +79,12 @@ class Conv(Network):
         """Transposed convolutions; `n_outputs` is a multiple of the image's size, its own where `image_shape` is None."""
         image, *below = self._stages(self._shape(n_outputs))
         n_blocks, smallest = self._blocks(n_outputs, image), below[-1]
-        first = draw(unset(nn.Linear, n_inputs, math.prod(smallest)), 1.0, generator)
-        layers: list[nn.Module] = [first, nn.Unflatten(1, smallest), *self._after(smallest[0])]
+        layers: list[nn.Module] = []
+        widths = [n_inputs, *self._stem()]
+        for width, next_width in itertools.pairwise(widths):
+            layers += [draw(unset(nn.Linear, width, next_width), 1.0, generator), activation_of(self.activation, next_width)]
+        last_of_stem = draw(unset(nn.Linear, widths[-1], math.prod(smallest)), 1.0, generator)
+        layers += [last_of_stem, nn.Unflatten(1, smallest), *self._after(smallest[0])]
         for small, large in itertools.pairwise(below[::-1]):
             layers += [draw(_up(small, large), 1.0, generator), *self._after(large[0])]
         last = _up(below[0], (n_blocks * image[0], *image[1:]))
@@ -120,11 +129,14 @@ class Conv(Network):
             stages.append((n_maps, height, width))
         return stages
 
+    def _stem(self) -> tuple[int, ...]:
+        return check_integers("stem", self.stem, (256, 256, 256))
+
     def _channels(self) -> tuple[int, ...]:
         return check_integers("channels", self.channels, (32, 64))
 
     def _after(self, n_maps: int) -> list[nn.Module]:
-        activation = checked_activation(self.activation)()
+        activation = activation_of("relu" if self.activation == "steep" else self.activation, n_maps)
         return [nn.BatchNorm2d(n_maps, dtype=torch.float32), activation] if self.batch_norm else [activation]
 
 

@@ -15,6 +15,8 @@ Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d | nn.ConvTranspose2d)
 OUTPUT_GAIN = 0.1
 #: Standardised latent variables are cut here, so that a heavy-tailed prior asks for no extrapolation; Gaussian draws stay within.
 LARGEST_INPUT = 8.0
+#: Slopes of `Steep` at the start of a fit, and at most.
+FIRST_SLOPE, LARGEST_SLOPE = 4.0, 1e3
 
 
 class LinearPlus(nn.Module):
@@ -60,6 +62,42 @@ class LinearPlus(nn.Module):
         """Make the linear part `weight` (n_outputs, n_inputs) and `bias` (n_outputs,)."""
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(bias)
+
+
+class Steep(nn.Module):
+    r"""An activation that can make borders: half of the units are :math:`\tanh(e^{s} h)` with a learned s each, half ReLU.
+
+    A decoder that follows a transport plan is nearly constant on a datum's cell and steps to the next one at the border. A step of
+    the optimiser moves a weight by the learning rate and :math:`e^s` by a factor, so that the slopes :math:`e^s` become as large as
+    the borders ask in few steps. They start at `FIRST_SLOPE` and are at most `LARGEST_SLOPE`. The ReLU half is for what is smooth.
+
+    Parameters
+    ----------
+    n_units : int, width of the layer
+
+    References
+    ----------
+    A. D. Jagtap, K. Kawaguchi and G. E. Karniadakis, Locally adaptive activation functions with slope recovery for deep and
+    physics-informed neural networks, 2020.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcvae.networks import Steep
+    >>> Steep(2)(torch.tensor([[0.0, -1.0], [1e3, 2.0]])).tolist()
+    [[0.0, 0.0], [1.0, 2.0]]
+    """
+
+    def __init__(self, n_units: int) -> None:
+        super().__init__()
+        self.n_units = n_units
+        self.log_slope = nn.Parameter(torch.full((n_units - n_units // 2,), math.log(FIRST_SLOPE), dtype=torch.float32))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Evaluate at the layer's units, (m, n_units)."""
+        n_steep = len(self.log_slope)
+        slope = self.log_slope.clamp(max=math.log(LARGEST_SLOPE)).exp()
+        return torch.cat([torch.tanh(h[:, :n_steep] * slope), torch.relu(h[:, n_steep:])], 1)
 
 
 class Decoder(nn.Module):

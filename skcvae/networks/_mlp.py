@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from skcvae._checks import check_flag, check_integers
-from skcvae.networks._base import Network, checked_activation
+from skcvae.networks._base import Network, activation_of, check_activation
 from skcvae.networks._layers import LinearPlus, draw, small_at_first, unset
 
 
@@ -22,7 +22,7 @@ class MLP(Network):
     ----------
     hidden_layer_sizes : sequence of int, default=(256, 256)
         Width of each hidden layer; empty for the linear maps alone.
-    activation : {"relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
     batch_norm : bool, default=False
         Batch normalisation between the hidden layers and their activations.
 
@@ -40,7 +40,7 @@ class MLP(Network):
 
     def __post_init__(self) -> None:
         self._sizes()
-        checked_activation(self.activation)
+        check_activation(self.activation)
         check_flag("batch_norm", self.batch_norm)
 
     def decoder(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> LinearPlus:
@@ -64,5 +64,5 @@ class MLP(Network):
         return check_integers("hidden_layer_sizes", self.hidden_layer_sizes, (256, 256))
 
     def _after(self, width: int) -> list[nn.Module]:
-        activation = checked_activation(self.activation)()
+        activation = activation_of(self.activation, width)
         return [nn.BatchNorm1d(width, dtype=torch.float32), activation] if self.batch_norm else [activation]
