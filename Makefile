@@ -17,8 +17,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/python examples/digits.py --output demo.png
 
+# A process for each core, up to four, with one thread each: the tests' tensors are too small to share.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The tests with the oldest versions that pyproject.toml allows. Not in .ci/run: torch 2.8.0 brings several GB with it. The recipes
 # are left out, as they show callbacks, which scikit-learn has from 1.9 on.

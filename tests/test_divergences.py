@@ -264,7 +264,7 @@ def test_critic_and_encoder_do_not_reach_into_each_other():
         (lambda: SlicedWasserstein(0), "n_projections must be an integer of at least 1, got 0"),
         (lambda: SlicedWasserstein(2.5), r"n_projections must be an integer of at least 1, got 2\.5"),
         (lambda: Adversarial((32, 0)), r"each of hidden_layer_sizes must be .*at least 1, got 0"),
-        (lambda: Adversarial(activation="step"), "activation must be one of 'relu'.*, got 'step'"),
+        (lambda: Adversarial(activation="step"), "activation must be one of 'steep', 'relu'.*, got 'step'"),
         (lambda: begin(MMD())(normal(1), normal(9)), "MMD needs two rows or more, got 1 codes and 9 draws. Use larger"),
     ],
 )
