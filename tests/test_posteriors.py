@@ -164,6 +164,18 @@ def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
     assert model.score(X) == pytest.approx(float(score.mean()), abs=0.05)
 
 
+@pytest.mark.parametrize("varsigma", [0.0, 1.0])
+def test_encoder_s_posterior_has_the_potential_of_a_soft_marginal(varsigma):
+    """Also where it differs from row to row: two clusters, one of them with a tenth of the rows."""
+    X = np.where(rng().random((300, 1)) < 0.1, 4.0, 0.0) + 0.8 * rng(1).normal(size=(300, 2))
+    params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
+    likelihood = GaussianLikelihood(1.0)
+    model = CoupledVAE(1, varsigma=varsigma, likelihood=likelihood, proposal="encoder", **params).fit(X)
+    pooled = posterior(PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), model._fitted.at(HOST).standardised(X))
+    spread = np.sqrt(np.einsum("nkk->nk", pooled.covariance))
+    assert np.quantile(np.abs(model.transform(X) - pooled.mean) / spread, 0.9) < 0.02
+
+
 @pytest.mark.parametrize("prior", ["categorical", lambda n, seed: np.random.default_rng(seed).normal(size=(n, 2))])
 def test_encoder_needs_a_density(prior):
     with pytest.raises(ValueError, match=r"needs|density, and .*Prior has none. Use proposal='prior'"):
