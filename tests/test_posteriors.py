@@ -171,7 +171,9 @@ def test_encoder_s_posterior_has_the_potential_of_a_soft_marginal(varsigma):
     params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
     likelihood = GaussianLikelihood(1.0)
     model = CoupledVAE(1, varsigma=varsigma, likelihood=likelihood, proposal="encoder", **params).fit(X)
-    pooled = posterior(PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), model._fitted.at(HOST).standardised(X))
+    pooled = posterior(
+        PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), model._fitted.at(HOST).standardised(X)
+    )
     spread = np.sqrt(np.einsum("nkk->nk", pooled.covariance))
     assert np.quantile(np.abs(model.transform(X) - pooled.mean) / spread, 0.9) < 0.02
 
