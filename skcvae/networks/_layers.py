@@ -69,7 +69,7 @@ class Steep(nn.Module):
 
     A decoder that follows a transport plan is nearly constant on a datum's cell and steps to the next one at the border. A step of
     the optimiser moves a weight by the learning rate and :math:`e^s` by a factor, so that the slopes :math:`e^s` become as large as
-    the borders ask in few steps. They start at `FIRST_SLOPE` and are at most `LARGEST_SLOPE`. The ReLU half is for what is smooth.
+    the borders ask in few steps. They start at 4 and are at most 1000. The ReLU half is for what is smooth.
 
     Parameters
     ----------
