@@ -360,7 +360,9 @@ class CoupledVAE(LatentVariableModel):
         return _phases.Problem(decoder, family, data, prior, solver, setting, rng, x_val, history, kind)
 
     def _setting(self) -> _phases.Setting:
-        self._check_numbers()
+        self._check_shared_numbers()
+        check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
+        check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
         check.choose("strategy", self.strategy, dict.fromkeys(STRATEGIES))
         return _phases.Setting(
             epsilon=float(self.epsilon),
@@ -384,11 +386,6 @@ class CoupledVAE(LatentVariableModel):
                 f"{self.potential!r}. Set potential={chosen.potential!r}."
             )
         return chosen
-
-    def _check_numbers(self) -> None:
-        self._check_shared_numbers()
-        check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
-        check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
 
 
 def check_proposal(proposal: Any, prior: Any) -> None:

@@ -77,6 +77,14 @@ def test_a_fit_on_a_memory_map_is_that_on_the_array(X, unheld, tmp_path, make, d
     np.testing.assert_array_equal(scores, make().fit(X.astype(dtype)).score_samples(X.astype(dtype)))
 
 
+def test_rows_that_stand_for_all_are_no_more_than_there_is_room_for():
+    rng = np.random.default_rng(0)
+    assert _data.representative(1000, 10, rng) is None
+    assert len(_data.representative(10**6, 10, rng)) == 65536
+    assert len(_data.representative(10**6, 10**5, rng)) == 2**24 // 10**5
+    assert len(_data.representative(10, 2**25, rng)) == 2
+
+
 def test_a_fit_copies_no_array(monkeypatch):
     """Numpy allocates a small part of what the rows take."""
     X = np.random.default_rng(0).standard_normal((400_000, 32)).astype(np.float32)

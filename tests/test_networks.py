@@ -152,6 +152,14 @@ def test_steep_layers_make_borders():
     assert loss["steep"] < 0.7 * loss["relu"]
 
 
+def test_steep_convolutions_have_a_stem_by_name():
+    """Where there would be no steep layer otherwise; an explicit stem is the stem."""
+    named = as_network("conv", (256, 256), "steep").bind(64).decoder(2, 64, generator()).hidden
+    assert [layer.n_units for layer in named if type(layer) is Steep] == [256, 256, 256]
+    for network in (Conv(), Conv(stem=(), activation="steep")):
+        assert Steep not in map(type, network.bind(64).decoder(2, 64, generator()).hidden)
+
+
 def test_convolutions_are_behind_the_stem():
     hidden = Conv((6, 6), channels=(4,), stem=(8, 7), activation="steep").decoder(2, 36, generator()).hidden
     kinds = [type(layer) for layer in hidden]

@@ -76,7 +76,7 @@ def large_inference(place):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_of_either_precision_against_a_large_pool(dtype):
-    """Against the formulae in double precision, written out; the keys are never converted whole."""
+    """Against the formulae in double precision, written out."""
     inference, key, draws, logs = large_inference(Place(dtype))
     assert inference.pool.key.dtype == torch.float32
     x = torch.randn(5, 784, generator=torch.Generator().manual_seed(1)).double()
@@ -92,7 +92,7 @@ def test_rows_of_either_precision_against_a_large_pool(dtype):
 
 
 def test_a_fitted_model_is_its_pool(images, tmp_path):
-    """The file and the pickle have the pool's keys once."""
+    """The file has the pool's keys once, and they stay in single precision."""
     model = CoupledVAE(formulation=SemiDual(polish_rounds=1, max_draws=4096, max_iter=2), **{**IMAGES, "pool_size": 4096}).fit(
         images
     )

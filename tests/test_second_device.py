@@ -415,9 +415,11 @@ def agree(model, expected):
         assert abs(model.score(X) - expected.score(X)) < 0.3
         return
     np.testing.assert_allclose(model.loss_curve_, expected.loss_curve_, **CLOSE)
-    has_proposals = isinstance(model, CoupledVAE) and model.proposal == "encoder"  # fitted to draws that rounding changes
-    means = {"atol": 0.1} if has_proposals else CLOSE
-    np.testing.assert_allclose(model.transform(X), expected.transform(X), **means)
+    mean, expected_mean = model.transform(X), expected.transform(X)
+    if isinstance(model, CoupledVAE) and model.proposal == "encoder":  # is fitted to draws, of which rounding exchanges a few
+        assert np.isclose(mean, expected_mean, **CLOSE).mean() > 0.98
+    else:
+        np.testing.assert_allclose(mean, expected_mean, **CLOSE)
     np.testing.assert_allclose(model.score_samples(X), expected.score_samples(X), **CLOSE)
 
 

@@ -27,7 +27,7 @@ def conv(hidden_layer_sizes: Sequence[int], activation: str) -> Network:
     --------
     >>> from skcvae.networks import conv
     >>> conv((256, 256), "relu").bind(64)
-    Conv(image_shape=(1, 8, 8), channels=(32, 64), stem=(), activation='relu', batch_norm=False)
+    Conv(image_shape=(1, 8, 8), channels=(32, 64), stem=None, activation='relu', batch_norm=False)
     """
     return Conv(activation=activation)
 

@@ -13,10 +13,13 @@ from torch import nn
 
 from skcvae._checks import check_flag, check_integers
 from skcvae.networks._base import Network, activation_of, check_activation
-from skcvae.networks._layers import LinearPlus, draw, small_at_first, unset
+from skcvae.networks._layers import LinearPlus, dense, draw, small_at_first, unset
 
 #: Kernel, stride and padding that halve every size, rounded up, so that no image is too small.
 KERNEL, STRIDE, PADDING = 3, 2, 1
+
+#: The stem of an activation that the convolutions do not have.
+STEEP_STEM = (256, 256, 256)
 
 #: Channels, height and width.
 Shape = tuple[int, int, int]
@@ -34,10 +37,11 @@ class Conv(Network):
         Shape of the image in a row of X, of any size; None is a square grey image.
     channels : sequence of int, default=(32, 64)
         Maps after each convolution, from the image down.
-    stem : sequence of int, default=()
-        Widths of dense layers between z and the decoder's convolutions, which give it depth in z, such as (256, 256, 256).
+    stem : sequence of int, default=None
+        Widths of dense layers between z and the decoder's convolutions, which give it depth in z. None is (256, 256, 256) where the
+        activation is "steep", and otherwise none.
     activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        "steep" is the stem's alone, see `Steep`; convolutions are then ReLU.
+        "steep" is the stem's alone, see `Steep`: the convolutions are then ReLU, in the encoder too.
     batch_norm : bool, default=False
         Batch normalisation between the convolutions and their activations.
 
@@ -52,7 +56,7 @@ class Conv(Network):
 
     image_shape: Sequence[int] | None = None
     channels: Sequence[int] = (32, 64)
-    stem: Sequence[int] = ()
+    stem: Sequence[int] | None = None
     activation: str = "relu"
     batch_norm: bool = False
 
@@ -79,12 +83,10 @@ class Conv(Network):
         """Transposed convolutions; `n_outputs` is a multiple of the image's size, its own where `image_shape` is None."""
         image, *below = self._stages(self._shape(n_outputs))
         n_blocks, smallest = self._blocks(n_outputs, image), below[-1]
-        layers: list[nn.Module] = []
         widths = [n_inputs, *self._stem()]
-        for width, next_width in itertools.pairwise(widths):
-            layers += [draw(unset(nn.Linear, width, next_width), 1.0, generator), activation_of(self.activation, next_width)]
-        last_of_stem = draw(unset(nn.Linear, widths[-1], math.prod(smallest)), 1.0, generator)
-        layers += [last_of_stem, nn.Unflatten(1, smallest), *self._after(smallest[0])]
+        layers = dense(widths, lambda width: [activation_of(self.activation, width)], generator)
+        to_maps = draw(unset(nn.Linear, widths[-1], math.prod(smallest)), 1.0, generator)
+        layers += [to_maps, nn.Unflatten(1, smallest), *self._after(smallest[0])]
         for small, large in itertools.pairwise(below[::-1]):
             layers += [draw(_up(small, large), 1.0, generator), *self._after(large[0])]
         last = _up(below[0], (n_blocks * image[0], *image[1:]))
@@ -130,7 +132,9 @@ class Conv(Network):
         return stages
 
     def _stem(self) -> tuple[int, ...]:
-        return check_integers("stem", self.stem, (256, 256, 256))
+        if self.stem is None:
+            return STEEP_STEM if self.activation == "steep" else ()
+        return check_integers("stem", self.stem, STEEP_STEM)
 
     def _channels(self) -> tuple[int, ...]:
         return check_integers("channels", self.channels, (32, 64))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -152,6 +154,14 @@ def draw(layer: Layer, gain: float, generator: torch.Generator) -> Layer:
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
+
+
+def dense(widths: Sequence[int], after: Callable[[int], list[nn.Module]], generator: torch.Generator) -> list[nn.Module]:
+    """Linear layers from each width to the next, and what comes after a layer of that many units."""
+    layers: list[nn.Module] = []
+    for width, next_width in itertools.pairwise(widths):
+        layers += [draw(unset(nn.Linear, width, next_width), 1.0, generator), *after(next_width)]
+    return layers
 
 
 def small_at_first(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from torch import nn
 
 from skcvae._checks import check_flag, check_integers
 from skcvae.networks._base import Network, activation_of, check_activation
-from skcvae.networks._layers import LinearPlus, draw, small_at_first, unset
+from skcvae.networks._layers import LinearPlus, dense, small_at_first, unset
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +52,8 @@ class MLP(Network):
 
     def build(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> LinearPlus:
         """A module from (m, n_inputs) to (m, n_outputs)."""
-        layers: list[nn.Module] = []
         widths = [n_inputs, *self._sizes()]
-        for width, next_width in itertools.pairwise(widths):
-            layers += [draw(unset(nn.Linear, width, next_width), 1.0, generator), *self._after(next_width)]
+        layers = dense(widths, self._after, generator)
         last = unset(nn.Linear, widths[-1], n_outputs)
         return small_at_first(n_inputs, n_outputs, [*layers, last], last, generator)
 
