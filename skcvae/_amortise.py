@@ -23,13 +23,11 @@ from skcvae._training import Course
 from skcvae.divergences import Divergence, Measure
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder, has_modes
-from skcvae.posteriors import Coordinates, Encoder, Rows
+from skcvae.posteriors import SMALLEST_START, Coordinates, Encoder, Rows
 from skcvae.priors import Prior
 
 #: Draws of the prior to which the encoder's linear part is fitted before training.
 PRIOR_DRAWS = 4096
-#: Standard deviation that the encoder starts with, at least.
-SMALLEST_START = 1e-3
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from skcvae import _kernels, _training
 from skcvae._phases._problem import Problem
 from skcvae._random import make_torch_generator
 from skcvae.networks import MLP
-from skcvae.posteriors import Coordinates, Encoder, FullGaussian
+from skcvae.posteriors import SMALLEST_START, Coordinates, Encoder, FullGaussian
 from skcvae.transport import prior_side
 
 #: Joint draws on which a proposal is fitted.
@@ -18,8 +18,6 @@ JOINT_DRAWS = 65536
 HIDDEN_LAYER_SIZES = (512, 512, 512)
 #: Its batch size, as a multiple of the decoder's, and its learning rate, which has nothing to do with the decoder's.
 BATCH_FACTOR, LEARNING_RATE = 2, 3e-3
-#: Of the deviation that training starts from, at least.
-SMALLEST_START = 1e-3
 
 
 def propose(problem: Problem, potential: Tensor) -> Encoder:

@@ -2,6 +2,7 @@
 
 from skcvae.posteriors._amortised import AmortisedInference
 from skcvae.posteriors._conditional import (
+    SMALLEST_START,
     Conditional,
     ConditionalPoint,
     DiagonalGaussian,
@@ -31,6 +32,7 @@ POSTERIORS: dict[str, type[PosteriorFamily]] = {
 __all__ = [
     "MOST_PLANES",
     "POSTERIORS",
+    "SMALLEST_START",
     "AmortisedInference",
     "Conditional",
     "ConditionalPoint",

@@ -14,6 +14,8 @@ from skcvae.posteriors._coordinates import Gaussian
 LOG_2PI = math.log(2 * math.pi)
 #: Standard deviation of a posterior, at least.
 SMALLEST_SCALE = 1e-4
+#: Standard deviation that an encoder starts with, at least.
+SMALLEST_START = 1e-3
 
 
 class Rows(ABC):
