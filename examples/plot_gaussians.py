@@ -20,7 +20,7 @@ X, _ = make_gaussian_grid(1500, random_state=0)
 means = gaussian_grid_means()
 
 # %%
-# A shortened fit. ``CoupledVAE(random_state=0).fit(X)`` takes minutes and draws less between the clusters.
+# A shortened fit. ``CoupledVAE(random_state=0).fit(X)`` takes about a minute and draws less between the clusters.
 short = SemiDual(polish_rounds=15, max_draws=32768)
 model = CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, formulation=short, random_state=0).fit(X)
 

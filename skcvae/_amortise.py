@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skcvae import _training, objectives
+from skcvae import _threads, _training, objectives
 from skcvae._data import Data
 from skcvae._memory import slices
 from skcvae._place import Place, moved
@@ -164,7 +164,13 @@ class Trained:
 def train(course: Course[Model], divergence: Divergence | None, setting: Setting, last: Streaming | None = None) -> Trained:
     """Descend on minibatches, from the state of the part before where it is given."""
     model = course.root
-    steps = course.loop("train", lambda: Steps(model, divergence, setting, last), setting.max_iter)
+    some = next(model.data.blocks())[:1]
+    n_operations = [
+        _threads.step_operations(model.encoder.network, some, setting.batch_size),
+        _threads.step_operations(model.decoder, some.new_zeros(1, model.prior.n_components), setting.batch_size),
+    ]
+    with _threads.shared(sum(n_operations)):
+        steps = course.loop("train", lambda: Steps(model, divergence, setting, last, course.pace), setting.max_iter)
     model.train(False)
     if steps.held_out is not None:
         steps.held_out.finish(course.stopped)
@@ -187,7 +193,10 @@ def _check_finite(model: Model) -> None:
 class Steps:
     """The state that goes from one training step to the next."""
 
-    def __init__(self, model: Model, divergence: Divergence | None, setting: Setting, last: Streaming | None) -> None:
+    def __init__(
+        self, model: Model, divergence: Divergence | None, setting: Setting, last: Streaming | None, pace: _training.Pace
+    ) -> None:
+        self.pace = pace
         self.model, self.setting, self.losses, self.converged = model, setting, list[float](), False
         self.generator = make_torch_generator(model.rng)
         self.batches = _Batches(model.data, setting.batch_size, self.generator)
@@ -232,6 +241,7 @@ class Steps:
         device = self.model.data.place.device
         with seeded(int(self.rng.integers(2**63)), device=device) if self.has_modes else nullcontext():  # for layers that draw
             self.losses.append(_training.descend(self.optimiser, self._loss(self.batches.following(), self._kl_weight(t))))
+        self.pace.note(self.losses[-1] + self.model.family.log_volume)
         risen = t >= setting.rising
         stalled = self.held_out.stalled(t, risen) if self.held_out is not None else risen and self.plateau.reached(self.losses[-1])
         if stalled:

@@ -19,7 +19,7 @@ from skcvae._callbacks import Watch
 from skcvae._fitted import AutoencoderFit, Curve, host_copy, in_fine_precision
 from skcvae._fitting import check_batch, validation_rows
 from skcvae._place import as_array
-from skcvae._training import Course
+from skcvae._training import Course, Pace
 from skcvae.divergences import DIVERGENCES, Divergence
 from skcvae.networks import fewest_rows
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Point, PosteriorFamily, check_differentiable
@@ -49,6 +49,9 @@ SHARED = {
         Learning rate of Adam.
     max_iter : int, default=8000
         Most steps of the training.
+    max_time : float, default=None
+        Seconds after which training ends with what it has found; None sets no limit. Only this parameter makes a fit depend on
+        time.
     tol : float, default=1e-2
         When the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps, the learning rate falls to zero
         over half as many steps as were made, and training ends.
@@ -157,8 +160,8 @@ class AutoencoderModel(LatentVariableModel):
 
         The first call, on a model that is not fitted, starts it: the units, the scale of the noise and the principal axes are those
         of its rows, so give it some thousands. Further calls, also after `fit`, go on from the weights, with Adam's moments of the
-        part before. The minibatches have at least `batch_size` rows, or all. `max_iter`, `tol`, `annealing` and `checkpoint` say
-        nothing here, and the aggregate posterior is that of the last part.
+        part before. The minibatches have at least `batch_size` rows, or all. `max_iter`, `max_time`, `tol`, `annealing` and
+        `checkpoint` say nothing here, and the aggregate posterior is that of the last part.
 
         Parameters
         ----------
@@ -194,8 +197,9 @@ class AutoencoderModel(LatentVariableModel):
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_begun:
                 _amortise.start(model, setting.kl_weight)
-            course = Course(model, bool(self.verbose))
+            course = Course(model, Pace(bool(self.verbose)))
             trained = _amortise.train(course, divergence, setting, getattr(self, "_streaming", None))
+            course.end()
             losses = before.extended(loss + model.family.log_volume for loss in trained.losses)
             record = self._found(model, losses, None, False, min(int(self.pool_size), len(X)))
         if is_begun and self._record.dtype == torch.float64:  # some rows before asked for it

@@ -29,8 +29,8 @@ from skcvae._checks import shown
 KIND = "skcvae checkpoint 2"
 #: Where an object's representation says at which address it is.
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-#: Parameters that do not change what a fit finds.
-WITHOUT_EFFECT = ("checkpoint", "verbose")
+#: Parameters that do not change what a fit finds, or only by how far it came.
+WITHOUT_EFFECT = ("checkpoint", "verbose", "max_time")
 #: Types of a state's numbers and their names.
 TAGS = ("tensor", "array", "tuple", "items")
 

@@ -69,8 +69,9 @@ class CoupledVAE(LatentVariableModel):
         encoder is not used and may be None.
     hidden_layer_sizes : sequence of int, default=(256, 256)
         Widths of the hidden layers of "mlp".
-    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        Activation of the hidden layers of "mlp" and "conv"; "steep" can make borders, see `skcvae.networks.Steep`.
+    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="steep"
+        Activation of the hidden layers of "mlp" and "conv". "steep" makes the borders between the cells of the data, see
+        `skcvae.networks.Steep`.
     epsilon : float, default=1.0
         Entropic weight, a factor of the likelihood's temperature: a Gaussian model tells apart what differs by more than
         :math:`\sqrt\epsilon \sigma`. 1 is the weight of a VAE; choose it by `score`.
@@ -93,10 +94,14 @@ class CoupledVAE(LatentVariableModel):
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
     batch_size : int, default=256
         Draws from the prior in each step; the data are always all used.
-    learning_rate_init : float, default=2e-3
+    learning_rate_init : float, default=5e-3
         Learning rate of Adam, at most; it rises and falls over the training and over every round of polishing.
     max_iter : int, default=2000
-        Decoder steps of the training. Each round of polishing uses as many again, and they are not counted.
+        Decoder steps of the training and of each round of polishing, at most. The training makes no more than 100, a round as many
+        as the rows ask for; those of rounds are not counted.
+    max_time : float, default=None
+        Seconds after which training and polishing end; None sets no limit. The best decoder so far is kept, its coupling is solved
+        once more, and a warning says when that is above its tolerance. Only this parameter makes a fit depend on time.
     tol : float, default=1e-2
         Training stops when the decoder-to-barycentre residual has not fallen by this share for `n_iter_no_change` windows of 50
         steps; polishing stops when the residual is at most this, or when the semi-dual has stopped falling by this, both in
@@ -120,7 +125,7 @@ class CoupledVAE(LatentVariableModel):
     Attributes
     ----------
     coupling_ : skcvae.transport.Coupling
-        Record of the frozen coupling: epsilon, marginal_error, n_iter, converged, dual_value, n_draws.
+        Record of the frozen coupling: epsilon, marginal_error, n_iter, converged, dual_value, n_draws, information.
     n_iter_ : int
         Decoder steps made in training.
     loss_curve_, marginal_error_curve_ : list of float
@@ -159,7 +164,7 @@ class CoupledVAE(LatentVariableModel):
         likelihood: str | Likelihood = "gaussian",
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
-        activation: str = "relu",
+        activation: str = "steep",
         epsilon: float = 1.0,
         varsigma: float = np.inf,
         strategy: str = "dual",
@@ -168,8 +173,9 @@ class CoupledVAE(LatentVariableModel):
         proposal: str = "prior",
         pool_size: int = 4096,
         batch_size: int = 256,
-        learning_rate_init: float = 2e-3,
+        learning_rate_init: float = 5e-3,
         max_iter: int = 2000,
+        max_time: float | None = None,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
         device: str | torch.device = "auto",
@@ -189,6 +195,7 @@ class CoupledVAE(LatentVariableModel):
             batch_size=batch_size,
             learning_rate_init=learning_rate_init,
             max_iter=max_iter,
+            max_time=max_time,
             tol=tol,
             n_iter_no_change=n_iter_no_change,
             device=device,
@@ -281,6 +288,7 @@ class CoupledVAE(LatentVariableModel):
     def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> CoupledFit:
         course = self._course(lambda rng: self._problem(X, X_val, rng), (X, X_val), watch)
         problem = course.root
+        problem.pace = course.pace
         with self._told_when_diverged(f"raise epsilon (now {problem.setting.epsilon:g})"):
             polished = _phases.polish(course, self._layouts(course))
             frozen = _phases.freeze(problem, polished.potential, int(self.pool_size))
@@ -373,7 +381,6 @@ class CoupledVAE(LatentVariableModel):
             max_iter=int(self.max_iter),
             tol=float(self.tol),
             patience=int(self.n_iter_no_change),
-            verbose=bool(self.verbose),
         )
 
     def _solver(self) -> Solver:

@@ -27,7 +27,8 @@ from skcvae._context import computing
 from skcvae._data import Data, representative
 from skcvae._fitted import Fit
 from skcvae._place import Place
-from skcvae._training import Course, Diverged, Root
+from skcvae._threads import apart
+from skcvae._training import Course, Diverged, Pace, Root
 from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.priors import Prior
@@ -56,6 +57,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
         max_iter: int = 2000,
+        max_time: float | None = None,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
         device: str | torch.device = "auto",
@@ -74,6 +76,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
         self.max_iter = max_iter
+        self.max_time = max_time
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.device = device
@@ -143,7 +146,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """
         worker = object.__new__(type(self))
         worker.__dict__.update(vars(self))
-        with _random.unmoved_on_failure(self.random_state), computing(with_gradients=True), _memory.enough_memory(LOWER):
+        unmoved = _random.unmoved_on_failure(self.random_state)
+        with unmoved, computing(with_gradients=True), apart(), _memory.enough_memory(LOWER):
             record, streaming = work(worker)
         found = {name: vars(worker)[name] for name in LEARNED_OF_X if name in vars(worker)}
         for name in set(LEARNED_OF_X) - set(found):
@@ -164,6 +168,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         self, make_root: Callable[[np.random.Generator], Root], data: Sequence[NDArray | None], watch: Watch | None
     ) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one, with the generator as it was at the beginning."""
+        if self.max_time is not None:
+            check.check_number("max_time", self.max_time, numbers.Real, 0, open_low=True)
+        pace = Pace(bool(self.verbose), None if self.max_time is None else float(self.max_time))
         checkpoint, rng = open_checkpoint(self, data), _random.make_rng(self.random_state)
         found = None if checkpoint is None else checkpoint.read()
         if checkpoint is not None and found is not None:
@@ -172,7 +179,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             except (KeyError, TypeError, ValueError) as error:
                 raise checkpoint.foreign("it does not say where the generator began") from error
         begin = dict(rng.bit_generator.state)
-        course = Course(make_root(rng), bool(self.verbose), checkpoint, found, begin, watch)
+        course = Course(make_root(rng), pace, checkpoint, found, begin, watch)
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
         return course

@@ -7,13 +7,17 @@ an attention operation, which holds no more than a bounded number of pairs at a 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from skcvae._threads import mapped
+
 #: Pairs (query, key) that the chunked kernel holds at once: 16 MiB in float32.
 PAIRS_PER_CHUNK = 2**22
+#: Parts of a pass, at most, each of at least `PAIRS_PER_CHUNK` pairs: several threads may take one after the other.
+MOST_PARTS = 16
 #: Pairs and rows that one block of `both_passes` holds on a CPU, about: 4 MiB in float32, which stays in a cache.
 PAIRS_PER_SWEEP, ROWS_PER_SWEEP = 2**20, 16
 #: The most keys for which that beats two fused passes.
@@ -53,7 +57,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Ten
     """
     is_narrow = query.device.type == "cpu" and max(key.shape[1], value.shape[1]) <= NARROW and len(key) <= MOST_SWEPT
     wide = attend_fused if fused_is_available(query.device.type, query.dtype) else attend_chunked
-    return (attend_swept if is_narrow else wide)(query, key, value, bias)
+    kernel = attend_swept if is_narrow else wide
+    results = mapped(lambda rows: kernel(rows, key, value, bias), query.split(part_length(query, len(key))))
+    log_sum, average = zip(*results, strict=True)
+    return torch.cat(log_sum), torch.cat(average)
+
+
+def part_length(rows: Tensor, n_columns: int) -> int:
+    """Rows of a part of a pass over pairs of rows and columns: a function of the sizes alone, and on a GPU all rows."""
+    return max(chunk_length(n_columns), -(-len(rows) // MOST_PARTS)) if rows.device.type == "cpu" else len(rows)
 
 
 def attend_swept(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,11 +139,12 @@ def log_sum_scores(query: Tensor, key: Tensor, bias: Tensor) -> Tensor:
     """Only the log-sum-exp of `attend`, of shape (m,)."""
     if key.shape[1] < WIDE and key.dtype == query.dtype:
         return attend(query, key, key, bias)[0]
-    return torch.cat([torch.logsumexp(block, 1) for block in score_blocks(query, key, bias)])
+    parts = query.split(chunk_length(len(key)))
+    return torch.cat(mapped(lambda rows: torch.logsumexp(pair_scores(rows, key, bias), 1), parts))
 
 
 def both_passes(
-    blocks: Iterable[Tensor], offset: Tensor, softness: float, values: Tensor | None = None
+    parts: Sequence[tuple[Callable[[], Iterable[Tensor]], Tensor]], softness: float, values: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
     r"""Log-sum-exp of each row of scores, and of all rows' softmaxes over each column: both from one exponential a pair.
 
@@ -139,8 +152,7 @@ def both_passes(
 
     Parameters
     ----------
-    blocks : scores s (m, n) in blocks of rows, which are overwritten
-    offset : Tensor of shape (m,), a
+    parts : pairs of a function that gives some rows of the scores s (m, n) in blocks, which are overwritten, and their a
     softness : float, rho
     values : Tensor of shape (p, n) or None, what is averaged under each row's softmax as well
 
@@ -152,6 +164,18 @@ def both_passes(
     average : Tensor of shape (m, p) or None
     shares : Tensor of shape (m, n) or None, the softmax of each row where all rows are in one block
     """
+    sums = mapped(lambda part: _sum_both(part[0](), part[1], softness, values), parts)
+    log_sums, log_weights, log_totals, averages, shares = zip(*sums, strict=True)
+    log_total = functools.reduce(torch.logaddexp, log_totals)
+    known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
+    average = None if values is None else torch.cat(averages)
+    return torch.cat(log_sums), log_total, known, average, shares[0] if len(parts) == 1 else None
+
+
+def _sum_both(
+    blocks: Iterable[Tensor], offset: Tensor, softness: float, values: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Of some rows: l, their weights' logs a + rho l, r, and the averages and shares of `both_passes`."""
     log_sums, log_weights, averages, log_total, begin = [], [], [], torch.tensor(-torch.inf).to(offset), 0
     for scores in blocks:
         log_sum, shares = _softmax(scores)
@@ -163,9 +187,8 @@ def both_passes(
         log_total = torch.logaddexp(log_total, total.log() + peak)
         if values is not None:
             averages.append(_averages(values, parts))
-    known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
     average, whole = torch.cat(averages) if averages else None, shares if len(log_sums) == 1 else None
-    return torch.cat(log_sums), log_total, known, average, whole
+    return torch.cat(log_sums), torch.cat(log_weights), log_total, average, whole
 
 
 def _in_parts(rows: Tensor) -> Tensor:
@@ -176,21 +199,29 @@ def _in_parts(rows: Tensor) -> Tensor:
 
 def row_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     r"""Log-sum-exp over the columns of held products, :math:`\log \sum_i e^{s_{ji}/\epsilon + b_i}`, (m, n) and (n,) to (m,)."""
-    return torch.cat([torch.logsumexp(scores, 1) for scores in swept_products(products, bias, epsilon)])
+
+    def sums(rows: Tensor) -> Tensor:
+        return torch.cat([torch.logsumexp(scores, 1) for scores in swept_products(rows, bias, epsilon)])
+
+    return torch.cat(mapped(sums, products.split(part_length(products, products.shape[1]))))
 
 
 def column_log_sums(products: Tensor, bias: Tensor, epsilon: float) -> Tensor:
     r"""Log-sum-exp over the rows of held products, :math:`\log \sum_j e^{s_{ji}/\epsilon + b_j}`, (m, n) and (m,) to (n,)."""
     length = sum_length(products)
-    blocks = zip(products.split(length), bias[:, None].split(length), strict=True)
-    sums = (torch.logsumexp(torch.add(b, rows, alpha=1 / epsilon), 0) for rows, b in blocks)
+    blocks = list(zip(products.split(length), bias[:, None].split(length), strict=True))
+    sums = mapped(lambda block: torch.logsumexp(torch.add(block[1], block[0], alpha=1 / epsilon), 0), blocks)
     return functools.reduce(torch.logaddexp, sums)
 
 
 def row_averages(products: Tensor, bias: Tensor, value: Tensor, epsilon: float) -> Tensor:
     """Averages of the values (n, r) under the softmax of each row of held products (m, n), (m, r)."""
-    blocks = swept_products(products, bias, epsilon, chunk_length(len(value)))
-    return torch.cat([_softmax(scores)[1] @ value for scores in blocks])
+
+    def averages(rows: Tensor) -> Tensor:
+        blocks = swept_products(rows, bias, epsilon, chunk_length(len(value)))
+        return torch.cat([_softmax(scores)[1] @ value for scores in blocks])
+
+    return torch.cat(mapped(averages, products.split(part_length(products, products.shape[1]))))
 
 
 def sum_length(products: Tensor) -> int:

@@ -274,8 +274,9 @@ class _Reader:
         kind = _records().get(written["record"])
         if kind is None:
             raise ValueError(f"{shown(written['record'])} is no record that this version of skcvae knows")
-        expected = {f.name for f in dataclasses.fields(kind) if f.init}
-        if set(written["fields"]) != expected:
+        expected = {f.name: f.default is dataclasses.MISSING for f in dataclasses.fields(kind) if f.init}
+        needed = {name for name, is_needed in expected.items() if is_needed}
+        if not needed <= set(written["fields"]) <= set(expected):
             raise ValueError(f"a {kind.__name__} has other fields than {', '.join(sorted(expected))}")
         if issubclass(kind, Prior) and written["fields"].get("n_components", self.n_components) != self.n_components:
             raise ValueError("the prior has another dimension than its draws")
@@ -391,7 +392,7 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
     _check_fit(fit)
     reader = _Reader(tensors, fit.prior.n_components)
     names, given = set(kind().get_params(deep=False)), content["parameters"]
-    if set(given) != names:
+    if not set(given) <= names:  # those that came later have their defaults
         raise ValueError(f"the parameters are not those of a {kind.__name__}")
     reader.n_components = given.get("n_components") or fit.prior.n_components
     model: Any = kind(**{name: reader.read(item) for name, item in given.items()})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -65,6 +67,20 @@ def has_stalled(values: list[float], tol: float, patience: int) -> bool:
     """Whether the last `patience` values have brought no fall of `tol` below the ones before."""
     earlier, later = values[:-patience], values[-patience:]
     return bool(earlier) and min(later) > min(earlier) - tol
+
+
+def next_fall(values: list[float]) -> float:
+    """By how much the next value will be below the last, where falls shrink as those of the last three values did; 0 after a rise.
+
+    Examples
+    --------
+    >>> from skcvae._training import next_fall
+    >>> next_fall([8.0, 4.0]), next_fall([8.0, 4.0, 2.0]), next_fall([8.0, 9.0])
+    (4.0, 1.0, 0.0)
+    """
+    falls = [before - after for before, after in itertools.pairwise(values[-3:])]
+    last = max(0.0, falls[-1])
+    return last * min(1.0, last / falls[0]) if len(falls) == 2 and falls[0] > 0 else last
 
 
 def adam(modules: Iterable[nn.Module], learning_rate: float) -> torch.optim.Adam:
@@ -137,25 +153,69 @@ def one_cycle(fraction: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (fraction - WARM_UP) / (1 - WARM_UP)))
 
 
-def repeat(step: Callable[[int], bool], n_steps: int, description: str, verbose: bool, first: int = 0) -> int:
-    """Call `step(t)` for t = first, first + 1, ... below `n_steps` until it returns True; returns the next t.
+class Pace:
+    """How far a fit is, shown by one bar if asked, and whether its time is over.
 
-    A bar shows progress if asked.
+    Parameters
+    ----------
+    verbose : bool, whether to show it: the stage and its round, the steps made and to come, and the last value that was noted
+    max_time : float or None, seconds from now
     """
-    steps: Iterable[int] = range(first, n_steps)
-    with _bar(steps, description, n_steps, first) if verbose else nullcontext(steps) as shown:
-        following = first
-        for t in shown:
-            following = t + 1
-            if step(t):
-                break
+
+    def __init__(self, verbose: bool = False, max_time: float | None = None) -> None:
+        self.verbose = verbose
+        self.bar: Any = None
+        self.deadline = None if max_time is None else time.monotonic() + max_time
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is no time left."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def begin(self, description: str, n_steps: int, first: int) -> None:
+        """Steps of another stage or round begin."""
+        if not self.verbose:
+            return
+        if self.bar is None:
+            from tqdm.auto import tqdm
+
+            self.bar = tqdm(mininterval=0.5)
+        self.bar.reset(total=n_steps)
+        self.bar.set_description_str(description)
+        self.bar.update(first)
+
+    def advance(self) -> None:
+        """One step was made."""
+        if self.bar is not None:
+            self.bar.update()
+
+    def note(self, value: float) -> None:
+        """Show a value, in nats, with the next step."""
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"value {value:.4g}", refresh=False)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def repeat(step: Callable[[int], bool], n_steps: int, pace: Pace, description: str | None = None, first: int = 0) -> int:
+    """Call `step(t)` for t = first, first + 1, ... below `n_steps` until it returns True or the time is over; returns the next t.
+
+    The bar shows steps that have a description. One step at least is made.
+    """
+    if description is not None:
+        pace.begin(description, n_steps, first)
+    following = first
+    for t in range(first, n_steps):
+        following = t + 1
+        may_end = step(t)
+        if description is not None:
+            pace.advance()
+        if may_end or pace.is_over:
+            break
     return following
-
-
-def _bar(steps: Iterable[int], description: str, n_steps: int, first: int) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(steps, desc=description, mininterval=0.5, initial=first, total=n_steps)
 
 
 class Stateful(Protocol):
@@ -195,7 +255,7 @@ class Course(Generic[Root]):
     Parameters
     ----------
     root : what the stages and loops change; it must be as it was at the beginning of the fit
-    verbose : bool, whether loops show their progress
+    pace : Pace, shows the loops' progress and says when the time is over, which stops the fit
     checkpoint : Checkpoint or None
     found : dict or None, the state that the checkpoint holds
     begin : dict, what the checkpoint is to hold of the beginning of the fit
@@ -208,13 +268,14 @@ class Course(Generic[Root]):
     def __init__(
         self,
         root: Root,
-        verbose: bool = False,
+        pace: Pace | None = None,
         checkpoint: Checkpoint | None = None,
         found: dict[str, Any] | None = None,
         begin: dict[str, Any] | None = None,
         watch: Watcher | None = None,
     ) -> None:
-        self.root, self.verbose, self.checkpoint, self.watch, self.begin = root, verbose, checkpoint, watch, begin
+        self.root, self.checkpoint, self.watch, self.begin = root, checkpoint, watch, begin
+        self.pace = Pace() if pace is None else pace
         self.done: dict[str, Any] = {}
         self.found, self.stopped = found, False
         if found is not None:
@@ -251,7 +312,7 @@ class Course(Generic[Root]):
                 self._write((name, owner.state_dict(), t))
             return self._watched(name, owner, t, min(every, WINDOW), n_steps - 1)
 
-        repeat(step, n_steps, name, self.verbose and shown, first)
+        repeat(step, n_steps, self.pace, name if shown else None, first)
         if self.checkpoint is not None:
             self.done[name] = owner.state_dict()
             self._write(None)
@@ -259,17 +320,17 @@ class Course(Generic[Root]):
 
     def _watched(self, name: str, owner: Steps, t: int, window: int, last: int) -> bool:
         """One step, in a task of `window` of them."""
-        if self.watch is None:
-            return owner.step(t)
-        if t % window == 0:
+        if self.watch is not None and t % window == 0:
             self.watch.begin(name)
         may_end = owner.step(t)
-        if may_end or (t + 1) % window == 0 or t == last:
-            self.stopped = self.watch.end(owner)
+        self.stopped = self.pace.is_over
+        if self.watch is not None and (may_end or self.stopped or (t + 1) % window == 0 or t == last):
+            self.stopped = self.watch.end(owner) or self.stopped
         return may_end or self.stopped
 
     def end(self) -> None:
-        """Forget the checkpoint."""
+        """Close the bar and forget the checkpoint."""
+        self.pace.close()
         if self.checkpoint is not None:
             self.checkpoint.remove()
 

@@ -108,9 +108,9 @@ def grid_fit(max_rows, **params):
 
 
 def test_plans_of_fresh_rows_learn_what_plans_of_all_rows_do():
-    """Score and samples of the 25 Gaussians from plans of a third of the rows, near those from plans of all."""
-    (some, X_test), (whole, _) = (grid_fit(max_rows, learning_rate_init=1e-3) for max_rows in (1000, 3000))
-    assert some.score(X_test) == pytest.approx(whole.score(X_test), abs=0.15)
+    """Score and samples of the 25 Gaussians from plans of a third of the rows, not below those from plans of all."""
+    (some, X_test), (whole, _) = (grid_fit(max_rows) for max_rows in (1000, 3000))
+    assert some.score(X_test) > whole.score(X_test) - 0.15
     ratios = [high_density_ratio(m.sample(3000, random_state=1), *grid()) for m in (some, whole)]
     assert ratios[0] > ratios[1] - 0.05
     assert some.validation_scores_ is None
@@ -145,21 +145,21 @@ def test_features_that_do_not_vary_change_no_plan(likelihood, monkeypatch):
 
 def test_other_rows_may_vary_in_other_features(monkeypatch):
     """Each of 40 features differs in one row only: a round's rows leave others out; their potential is the formula's."""
-    pairs, on_fresh_rows = [], _polish._on_fresh_rows
+    pairs, carry = [], Problem.carry
 
-    def measured(problem, potential):
+    def measured(problem, potential, rows):
         draws, epsilon = problem.draws(512), problem.setting.epsilon
         output, before = problem.predicted(draws.z), problem.varying.places
         g = -epsilon * ((potential[:, None] - problem.family.cost(problem.x, output)) / epsilon).logsumexp(0)
         with monkeypatch.context() as patch:
             patch.setattr(problem, "draws", lambda n: draws)
-            found = on_fresh_rows(problem, potential)
+            found = carry(problem, potential, rows)
         weights = draws.log_weights + (g + epsilon * math.log(200) - problem.family.cost(problem.x, output)) / epsilon
         pairs.append((found, -epsilon * weights.logsumexp(1)))
         assert not torch.equal(before, problem.varying.places)
         return found
 
-    monkeypatch.setattr(_polish, "_on_fresh_rows", measured)
+    monkeypatch.setattr(Problem, "carry", measured)
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=(400, 2)), 3 * np.eye(400)[:, :40]])
     solver = SemiDual(max_rows=200, polish_rounds=2)
@@ -201,20 +201,20 @@ def test_a_killed_fit_of_sampled_rows_ends_alike(tmp_path, monkeypatch):
 
 def test_the_potential_of_fresh_rows_is_nearly_solved(monkeypatch):
     """Where that of the rows before was solved, half a Sinkhorn step from it is far nearer to the solution than zero."""
-    errors, on_fresh_rows = [], _polish._on_fresh_rows
+    errors, carry = [], Problem.carry
 
     def error(problem, potential):
         draws = problem.draws(4096)
         target = problem.target(problem.predicted(draws.z), draws)
         return evaluate(problem.source, target, potential, problem.setting.epsilon).marginal_error
 
-    def measured(problem, potential):
-        before, found = error(problem, potential), on_fresh_rows(problem, potential)
+    def measured(problem, potential, rows):
+        before, found = error(problem, potential), carry(problem, potential, rows)
         errors.append((before, error(problem, found), error(problem, torch.zeros_like(found))))
         return found
 
-    monkeypatch.setattr(_polish, "_on_fresh_rows", measured)
-    grid_fit(1000)
+    monkeypatch.setattr(Problem, "carry", measured)
+    grid_fit(1000, learning_rate_init=1e-3)  # at which the decoder moves little in a round
     solved = [(found, zero) for before, found, zero in errors if before < 0.5]
     assert len(solved) >= 3
     assert all(found < 0.2 * zero for found, zero in solved), errors

@@ -1,5 +1,6 @@
 """The fused, the chunked and the swept kernel against the formula in float64."""
 
+import functools
 import math
 
 import pytest
@@ -78,7 +79,10 @@ def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softnes
     bias[:4] -= torch.tensor([20.0, 40.0, 200.0, 5000.0])
     offset = torch.linspace(-900, 900, 30, dtype=torch.float64)
     values = key.T.contiguous()
-    log_sum, log_total, known, average, shares = _kernels.both_passes(_kernels.swept(query, key, bias), offset, softness, values)
+    length = _kernels.part_length(query, len(key))
+    blocks = [functools.partial(_kernels.swept, rows, key, bias) for rows in query.split(length)]
+    parts = list(zip(blocks, offset.split(length), strict=True))
+    log_sum, log_total, known, average, shares = _kernels.both_passes(parts, softness, values)
     scores = query @ key.T + bias
     expected = scores.logsumexp(1)
     log_weights = offset + softness * expected

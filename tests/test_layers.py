@@ -21,7 +21,7 @@ ROWS = [
     ["_context"],
     ["_kernels", "_checkpoint", "_random", "_place"],
     ["_files"],
-    ["_checks"],
+    ["_checks", "_threads"],
     ["_memory"],
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

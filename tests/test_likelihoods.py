@@ -179,3 +179,27 @@ def test_linear_start_is_the_linear_gaussian_optimum():
     covariance = np.linalg.eigvalsh((weight @ weight.T).numpy())[::-1] * family.unit**2
     expected = np.linalg.eigvalsh(np.cov(X.T, bias=True))[::-1][:2] - 1.0
     np.testing.assert_allclose(covariance[:2], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("scale", ["learned", "learned_per_feature"])
+def test_a_learned_scale_settles_at_the_optimum_of_a_plan(scale):
+    """No other scale has a lower mean cost under the plan; below the floor it stays at the floor."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(40, 3, generator=generator, dtype=torch.float64).numpy()
+    family = GaussianLikelihood(scale=scale, floor=1e-3).bind(X).double()
+    x = torch.as_tensor(family.standardise(X)).double()
+    output = torch.randn(7, 3, generator=generator, dtype=torch.float64)
+    plan = torch.rand(40, 7, generator=generator, dtype=torch.float64)
+    family.settle(output, (plan / plan.sum(0)).T @ family.statistics(x), plan.sum(0))
+    settled = family.free.detach().clone()
+    lowest = float((plan * family.cost(x, output)).sum().detach())
+    for step in (0.3, -0.3):
+        for place in range(len(settled)):
+            moved = settled.clone()
+            moved[place] += step
+            family.free.data.copy_(moved)
+            assert float((plan * family.cost(x, output)).sum().detach()) > lowest
+    exact = family.statistics(x[:1]).expand(7, -1)
+    family.settle(x[:1].expand(7, -1), exact, torch.ones(7, dtype=torch.float64))
+    assert torch.isfinite(family.scale).all()
+    torch.testing.assert_close(family.scale, family.floor, rtol=1e-3, atol=0)

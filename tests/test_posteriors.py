@@ -22,7 +22,10 @@ from skcvae.transport import SemiDual
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    arviz = pytest.importorskip("arviz")
+    try:
+        arviz = pytest.importorskip("arviz")
+    except FileNotFoundError:  # another process has just moved the file by which ArviZ warns once a day
+        arviz = pytest.importorskip("arviz")
 
 
 @pytest.mark.parametrize("n_draws", [64, 1000, 4096])

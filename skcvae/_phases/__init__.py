@@ -5,8 +5,8 @@
 - *Train*: on fresh prior draws the potentials are improved, then the decoder makes one step on the columns of the plan, while the
   temperature falls. This finds layouts off the principal axes: the other candidate. Strategy, formulation and kind of potential
   belong here.
-- *Polish*: the plan is frozen on many draws and the decoder regressed onto its barycentres. Both candidates get one round; the one
-  with the lower semi-dual goes on, round by round.
+- *Polish*: the plan is frozen on many draws and the decoder regressed onto its barycentres. Both candidates get one short round;
+  the one with the lower semi-dual goes on, round by round.
 - *Freeze*: the decoder stays, the potential is solved on a pool that grows until fresh draws certify the data marginal. A proposal
   for each row may be fitted to the frozen coupling.
 """

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from skcvae import _training
@@ -16,8 +17,14 @@ from skcvae.transport import Coupling, Solution, Source, Target, c_transform, fr
 
 #: The frozen solve goes this much below the tolerance on its own draws; over atoms, which are all there is, further.
 FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
-#: The pool grows at most this much at once, and a solve on a grown pool, which starts warm, gets this share of the iterations.
-LARGEST_GROWTH, WARM_SHARE = 8, 1 / 6
+#: Below this share of the certificate the error on a pool's own draws says that the rest is the noise of the pool.
+NOISY_SHARE = 0.75
+#: Iterations on a pool before its certificate.
+ITERATIONS = 10
+#: The pool grows at most this much at once.
+LARGEST_GROWTH = 8
+#: A pool at this chi-square is good enough when the time is over.
+LATE = 0.1
 #: A pool that stays above this chi-square is no coupling.
 LOST = 1.0
 #: Planes of the data without their potential hold this many numbers, 4 MiB in float32, or this share of the pool's.
@@ -48,17 +55,26 @@ class Frozen:
 
 @torch.no_grad()
 def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
-    """Solve the potential of the frozen decoder on a pool that grows until fresh draws certify the data marginal."""
-    tol, n_iter, allowed = problem.solver.tol, 0, problem.solver.max_iter
+    """Solve the potential of the frozen decoder on a pool that grows until fresh draws certify the data marginal.
+
+    Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every ten. A
+    potential takes in the noise of the draws that it is solved on: the pool grows where the error on them is well below that on
+    fresh ones. Elsewhere more draws would not help, and more iterations do.
+    """
+    tol, n_iter = problem.solver.tol, 0
     while True:
         draws = problem.draws(n_draws)
-        solution = _solve(problem, draws, potential, allowed)
+        left = problem.solver.max_iter - n_iter
+        solution = _solve(problem, draws, potential, left if problem.has_atoms else min(ITERATIONS, left))
         potential, n_iter = solution.state.potential, n_iter + solution.n_iter
         error = _certificate(problem, potential, n_draws)
-        if error <= tol or problem.has_atoms or 2 * n_draws > problem.solver.max_draws:
+        if error <= tol or problem.has_atoms or n_iter >= problem.solver.max_iter or (problem.pace.is_over and error <= LATE):
             break
-        allowed = math.ceil(WARM_SHARE * problem.solver.max_iter)
-        n_draws = min(n_draws * _growth(error, tol), problem.solver.max_draws)
+        if solution.converged or solution.state.marginal_error < NOISY_SHARE * error:
+            if 2 * n_draws <= problem.solver.max_draws:
+                n_draws = min(n_draws * _growth(error, tol), problem.solver.max_draws)
+            elif solution.converged:
+                break
     if not error <= LOST:
         raise _training.Diverged(f"the data marginal of the coupling is off by a chi-square of {error:.3g}")
     return _frozen(problem, draws, potential, error, n_iter)
@@ -94,20 +110,25 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     predicted, place = problem.predicted(draws.z), Place(torch.float64, draws.z.device)
     family, epsilon, softness = moved(problem.family, place), problem.setting.epsilon, problem.setting.softness
     log_weights, f, x = draws.log_weights.double(), potential.double(), problem.x.double()
-    source = Source(family.statistics(x), family.carrier(x))
+    statistics, carrier = family.statistics(x), family.carrier(x)
     key = family.natural(predicted.double())[0].to(predicted.dtype)
     eta = key.double()
     normaliser = family.log_normaliser(eta)
-    side = prior_side(source, Target(eta, normaliser, log_weights, softness=softness), f, epsilon)
+    # The average of f - h in a column is that of one more statistic, which the cost does not have.
+    extended = Source(torch.cat([statistics, (f - carrier)[:, None]], 1), carrier)
+    side = prior_side(extended, Target(F.pad(eta, (0, 1)), normaliser, log_weights, softness=softness), f, epsilon)
+    barycentre, offset = side.barycentre[:, :-1], side.barycentre[:, -1]
     gauge = float((log_weights.exp() * side.prior_potential).sum()) if softness == 0 else 0.0
     log_coupling = log_weights + (side.prior_potential - gauge - normaliser) / epsilon
     log_density = log_weights - family.tempered(epsilon).log_normaliser(family.tempering(epsilon) * eta)
     pool = Pool(draws.z.double(), key, log_coupling, log_density, log_weights + side.log_density).moved(HOST)
     value = float(side.dual_value) + family.log_volume
-    record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(eta))
-    bare = c_transform(source, Target(eta, normaliser, log_weights), torch.zeros_like(f), epsilon)
+    divergence = ((barycentre * eta).sum(1) + offset - normaliser + side.c_transform) / epsilon
+    information = float(((log_weights + side.log_density).exp() * divergence).sum())
+    record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(eta), information)
+    bare = c_transform(Source(statistics, carrier), Target(eta, normaliser, log_weights), torch.zeros_like(f), epsilon)
     sizes = MOST_PLANES, max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
-    solved = side.c_transform, side.barycentre
+    solved = side.c_transform, barycentre
     planes = [
         supporting_planes(eta[:size], normaliser[:size], hard[:size], barycentre[:size], epsilon, key.dtype)
         for size, (hard, barycentre) in zip(sizes, (solved, bare), strict=True)

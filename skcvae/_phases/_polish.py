@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -15,34 +16,68 @@ from torch import Tensor
 from skcvae import _kernels, _training, objectives
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._training import Course
-from skcvae.transport import Target, evaluate, log_mass, prior_side, with_products
+from skcvae.transport import Target, evaluate, prior_side, with_products
 
 #: Draws of a round on which the potential is solved, and iterations of that.
 POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 16384, 12
-#: Rounds of polishing without a fall of the semi-dual after which a stage ends.
-POLISH_PATIENCE = 3
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
 #: Above this chi-square on its own draws a potential counts as not solved.
 UNSOLVED = 0.1
 #: Steps of a regression whose draws are chosen at once.
 STEPS_AT_ONCE = 64
+#: Share of a regression's draws that are chosen where the decoder is far off.
+HARD_SHARE = 0.9
 #: A regression ends early below this share of the tolerance.
 REGRESSED_SHARE = 0.1
+#: In the last stage a residual of this many tolerances settles: a round takes about a fifth of it off the value.
+SETTLED_RESIDUALS = 2
+#: Nats a feature, of all rows together, by which a round must lower the value: less is what it gains of its own rows alone.
+FEWEST_NATS = 1.0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Rounds of one kind: their share of those left, draws of a round at most, batch and learning rate over those of training."""
+    """Rounds of one kind.
+
+    Attributes
+    ----------
+    share : float, of the rounds that are left
+    draws : int, draws of a round, at most
+    batch, rate : float, size of a batch and learning rate over those of the training
+    visits : float, draws of a round's steps for each row: a datum's cell of the latent space is visited as often, on average
+    fewest : int, steps of a round, at least
+    moves : bool, whether rounds of this kind end where the plan stops moving: where the value falls by no more than twice what the
+        residual does, a lower rate brings more than another round
+    """
 
     share: float
     draws: int
     batch: int
     rate: float
+    visits: float
+    fewest: int
+    moves: bool
+
+    def n_steps(self, problem: Problem) -> int:
+        """Steps of a round's regression: in proportion to the rows, at most `max_iter`."""
+        setting = problem.setting
+        asked = math.ceil(self.visits * len(problem.data) / (self.batch * setting.batch_size))
+        return min(setting.max_iter, max(self.fewest, asked))
+
+    def n_draws(self, problem: Problem) -> int:
+        """Draws of a round's plan: no more than its steps use, and than there is room for."""
+        used = self.batch * problem.setting.batch_size * self.n_steps(problem)
+        return min(self.draws, used, POLISH_NUMBERS // len(problem.varying.constants))
 
 
-#: Small batches find the layout; large ones at a lower rate, on more draws, sharpen the borders between cells.
-STAGES = Stage(2 / 3, 65536, 1, 1.0), Stage(1.0, 262144, 4, 0.15)
+#: A short round tells layouts apart.
+TRIAL = Stage(0.0, 8192, 1, 1.0, 6.0, 150, True)
+#: Small batches spread a layout; larger ones at a lower rate, on more draws, sharpen the borders between cells.
+STAGES = (
+    Stage(1 / 2, 65536, 1, 1.4, 68.0, 50, True),
+    Stage(1.0, 131072, 2, 0.07, 136.0, 200, False),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +105,7 @@ class Round:
     Attributes
     ----------
     layout : Layout, weights and rows, with the potential and the temperature that the solve started from
-    stage : int, whose draws there are
+    n_draws : int, draws of the plan
     rng : dict, the generator's state before they were drawn
     potential : Tensor of shape (n,), the solved potential
     value : float, which rounds lower: the semi-dual, or minus the score of validation rows, in nats over epsilon; infinite where
@@ -79,7 +114,7 @@ class Round:
     """
 
     layout: Layout
-    stage: int
+    n_draws: int
     rng: dict[str, Any]
     potential: Tensor
     value: float
@@ -98,7 +133,7 @@ class Round:
         """The plan once more; the problem is put back to the round, its generator stays as it is."""
         potential, present = self.layout.restore(problem), problem.rng.bit_generator.state
         problem.rng.bit_generator.state = self.rng
-        plan = _frozen_plan(problem, STAGES[self.stage], potential, self.layout.temperature)[0]
+        plan = _frozen_plan(problem, self.n_draws, potential, self.layout.temperature)[0]
         problem.rng.bit_generator.state = present
         return plan
 
@@ -110,14 +145,15 @@ Made = tuple[Round, FrozenPlan | None]
 def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
-    The first round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
+    A short round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
     best round. Minus the score of validation rows takes the place of the semi-dual where there are some, and that of a sample
     where every round has other rows. A fit that is asked to stop has no further round.
     """
     if course.stopped:
         return Polished(layouts[-1].potential, False, [])
-    made, settled, left = _best_after_one_round(course, layouts), False, course.root.solver.polish_rounds - 1
-    values = [made[0].value]
+    best, settled, left = _best_layout(course, layouts), False, course.root.solver.polish_rounds
+    made: Made = best, None
+    values = [best.value]
     for number, stage in enumerate(STAGES):
         name, n_rounds = f"polish, stage {number + 1}", round(stage.share * left)
         rounds = course.loop(name, functools.partial(_Rounds, course.root, made, number, name, n_rounds), n_rounds, 1, shown=False)
@@ -125,7 +161,7 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
         values += rounds.values[1:]
         if course.stopped:
             break
-    return Polished(made[0].potential.to(course.root.x), settled, values)
+    return Polished(made[0].potential.to(course.root.x), settled and not course.stopped, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +178,7 @@ class _Rounds:
 
     def __init__(self, problem: Problem, made: Made, number: int, name: str, n_rounds: int) -> None:
         self.problem, self.number, self.name, self.n_rounds = problem, number, name, n_rounds
-        self.values, self.settled, self.last, self.lowest = [made[0].value], False, made, made
+        self.values, self.settled, self.is_still, self.last, self.lowest = [made[0].value], False, False, made, made
 
     @property
     def made(self) -> int:
@@ -155,16 +191,28 @@ class _Rounds:
         return self.last[0].potential.to(self.problem.x)
 
     def step(self, t: int) -> bool:
-        """One round, unless the plan before it is as good as it gets: then True."""
-        problem, tol, (last, plan) = self.problem, self.problem.setting.tol, self.last
-        self.settled = last.residual <= tol or _training.has_stalled(self.values, tol, POLISH_PATIENCE)
-        if not self.settled:
-            plan = last.plan(problem) if plan is None else plan
-            self.last = _next_round(problem, plan, self.potential, self.number, f"{self.name}, {t + 1}/{self.n_rounds}")
-            if self.last[0].value < min(self.values):
-                self.lowest = self.last
-            self.values.append(self.last[0].value)
-        return self.settled
+        """One round, unless the plan before it is as good as rounds of this stage get it: then True."""
+        before, plan = self.last
+        if self._is_over(before):
+            return True
+        plan = before.plan(self.problem) if plan is None else plan
+        description = f"{self.name}, round {t + 1} of at most {self.n_rounds}"
+        self.last = _next_round(self.problem, plan, self.potential, STAGES[self.number], description)
+        after = self.last[0]
+        self.problem.note(after.value)
+        if after.value < min(self.values):
+            self.lowest = self.last
+        self.values.append(after.value)
+        self.is_still = before.value - after.value < 2 * (before.residual - after.residual)
+        return False
+
+    def _is_over(self, last: Round) -> bool:
+        """Whether the residual or the fall of the value is too small, or, in a stage that moves the plan, the plan is still."""
+        problem, tol, moves = self.problem, self.problem.setting.tol, STAGES[self.number].moves
+        by_chance = 0.0 if problem.judges is not None else FEWEST_NATS * problem.data.n_features / len(problem.x)
+        has_stalled = len(self.values) > 1 and _training.next_fall(self.values) < max(tol, by_chance)
+        self.settled = last.residual <= tol or has_stalled
+        return self.settled or (moves and self.is_still)
 
     def best(self) -> Made:
         """The best round, with the problem back at it."""
@@ -175,82 +223,72 @@ class _Rounds:
         """Both rounds without their plans, and all values."""
         last, lowest = self.last[0], self.lowest[0]
         states = {"lowest": lowest.state_dict()} | ({} if last is lowest else {"last": last.state_dict()})
-        return {"values": np.array(self.values), "settled": self.settled, **states}
+        return {"values": np.array(self.values), "settled": self.settled, "still": self.is_still, **states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        self.values, self.settled = state["values"].tolist(), state["settled"]
+        self.values, self.settled, self.is_still = state["values"].tolist(), state["settled"], state["still"]
         self.lowest = Round.of_state(state["lowest"]), None
         self.last = (Round.of_state(state["last"]), None) if "last" in state else self.lowest
 
 
-def _best_after_one_round(course: Course[Problem], layouts: list[Layout]) -> Made:
-    """Polish every layout once, leave the problem at the best of them and return its round."""
-    plans: dict[int, FrozenPlan | None] = {}
-    ends = []
+def _best_layout(course: Course[Problem], layouts: list[Layout]) -> Round:
+    """Try every layout by a short round, leave the problem at the best and return its round, with as many draws as follow."""
+    trials = []
     for number, layout in enumerate(layouts):
-
-        def one_round(number: int = number, layout: Layout = layout) -> dict[str, Any]:
-            end, plans[number] = _first_round(course.root, layout, f"layout {number + 1}/{len(layouts)}")
-            return end.state_dict()
-
-        ends.append(Round.of_state(course.stage(f"layout {number + 1}/{len(layouts)}", one_round)))
-    best = min(range(len(ends)), key=lambda number: ends[number].value)
-    ends[best].layout.restore(course.root)
-    return ends[best], plans.get(best)
-
-
-def _first_round(problem: Problem, layout: Layout, name: str) -> Made:
-    """The round after one regression from a layout."""
-    plan, potential, _ = _frozen_plan(problem, STAGES[0], layout.restore(problem), layout.temperature)
-    return _next_round(problem, plan, potential, 0, name)
+        name = f"layout {number + 1} of {len(layouts)}"
+        trial = functools.partial(_trial, course.root, layout, name)
+        trials.append(Round.of_state(course.stage(name, lambda make=trial: make().state_dict())))  # type: ignore[misc]
+        course.root.note(trials[-1].value)
+    best = min(trials, key=lambda trial: trial.value)
+    best.layout.restore(course.root)
+    layout = dataclasses.replace(best.layout, potential=best.potential)
+    return dataclasses.replace(best, layout=layout, n_draws=STAGES[0].n_draws(course.root))
 
 
-def _next_round(problem: Problem, plan: FrozenPlan, potential: Tensor, number: int, description: str) -> Made:
+def _trial(problem: Problem, layout: Layout, name: str) -> Round:
+    """The round after one short regression from a layout."""
+    plan, potential, _ = _frozen_plan(problem, TRIAL.n_draws(problem), layout.restore(problem), layout.temperature)
+    return _next_round(problem, plan, potential, TRIAL, name)[0]
+
+
+def _next_round(problem: Problem, plan: FrozenPlan, potential: Tensor, stage: Stage, description: str) -> Made:
     """The round after a regression onto a plan, of fresh rows where there are more than it is made of."""
-    stage, epsilon = STAGES[number], problem.setting.epsilon
+    epsilon = problem.setting.epsilon
     _regress(problem, plan, stage, description)
     if problem.rows is not None:
-        potential = _on_fresh_rows(problem, potential)
-    layout, rng = Layout.of(problem, potential, epsilon), dict(problem.rng.bit_generator.state)
-    following, solved, value = _frozen_plan(problem, stage, potential, epsilon)
-    return Round(layout, number, rng, solved, value, following.residual), following
-
-
-@torch.no_grad()
-def _on_fresh_rows(problem: Problem, potential: Tensor) -> Tensor:
-    r"""Exchange the rows; their potential, :math:`f(x) = -\epsilon \log \sum_j b_j e^{(g_j - C(x, z_j))/\epsilon}`, (n,)."""
-    epsilon, draws = problem.setting.epsilon, problem.draws(POLISH_SOLVE_DRAWS)
-    output = problem.predicted(draws.z)
-    prior_potential = prior_side(problem.source, problem.target(output, draws), potential, epsilon).prior_potential
-    problem.take(problem.fresh_rows())
-    target, nothing = problem.target(output, draws), torch.zeros_like(problem.source.carrier)
-    return -epsilon * log_mass(problem.source, target, nothing, prior_potential, epsilon)
+        potential = problem.carry(potential, problem.fresh_rows())
+    layout, rng, n_draws = Layout.of(problem, potential, epsilon), dict(problem.rng.bit_generator.state), stage.n_draws(problem)
+    following, solved, value = _frozen_plan(problem, n_draws, potential, epsilon)
+    return Round(layout, n_draws, rng, solved, value, following.residual), following
 
 
 def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
     """Robust regression from the plan's draws onto their barycentres, in one cycle."""
-    setting, rate = problem.setting, stage.rate * problem.setting.learning_rate
+    setting, rate, n_steps = problem.setting, stage.rate * problem.setting.learning_rate, stage.n_steps(problem)
     optimiser = _training.adam([problem.decoder, problem.family], rate)
     order = _regression_order(problem, plan, stage.batch * setting.batch_size)
 
     def step(t: int) -> bool:
-        _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / setting.max_iter))
+        _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / n_steps))
         rows = next(order)
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
 
-    _training.repeat(step, setting.max_iter, description, setting.verbose)
+    with problem.sharing(stage.batch * setting.batch_size):
+        _training.repeat(step, n_steps, problem.pace, description)
+    if any(True for _ in problem.family.parameters()):
+        problem.family.settle(problem.predicted(plan.z), plan.barycentre, plan.weight)
 
 
 def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Iterator[Tensor]:
-    """Indices (batch,) of the draws of one step after the other: half of them evenly, half where the decoder is far off."""
+    """Indices (batch,) of the draws of one step after the other: some of them evenly, most where the decoder is far off."""
     divergence = plan.weight * plan.divergence
     generator = torch.Generator(plan.z.device).manual_seed(int(problem.rng.integers(2**63)))
     odds = divergence + divergence.mean() + torch.finfo(divergence.dtype).tiny
     shape = STEPS_AT_ONCE, batch
-    is_even = torch.arange(batch, device=odds.device) >= batch // 2
+    is_even = torch.arange(batch, device=odds.device) >= round(HARD_SHARE * batch)
     while True:
         even = torch.randint(len(plan.z), shape, generator=generator, device=odds.device)
         hard = torch.multinomial(odds, even.numel(), replacement=True, generator=generator).view(shape)
@@ -258,10 +296,9 @@ def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Iterato
 
 
 @torch.no_grad()
-def _frozen_plan(problem: Problem, stage: Stage, potential: Tensor, hot: float) -> tuple[FrozenPlan, Tensor, float]:
+def _frozen_plan(problem: Problem, n_draws: int, potential: Tensor, hot: float) -> tuple[FrozenPlan, Tensor, float]:
     """The plan of the present decoder on many draws, cooled from a hot temperature, its potential (n,) and its value."""
-    setting, width = problem.setting, len(problem.varying.constants)
-    draws = problem.draws(min(stage.draws, stage.batch * setting.batch_size * setting.max_iter, POLISH_NUMBERS // width))
+    setting, draws = problem.setting, problem.draws(n_draws)
     output = problem.predicted(draws.z)
     some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
     solver = problem.exact(problem.solver.tol, POLISH_ITERATIONS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -11,17 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skcvae import _threads
 from skcvae._data import Data
 from skcvae._random import seeded
+from skcvae._training import Pace
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder, has_modes
 from skcvae.priors import Prior
-from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver
+from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver, log_mass, prior_side
 
 #: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
 DRAWS_PER_BLOCK = 512
 #: Numbers of the rows that a plan is made of, at most.
 MOST_NUMBERS = 2**26
+#: Draws by which a potential is carried to other rows.
+CARRYING_DRAWS = 16384
 #: Rows by whose likelihood rounds of polishing are compared where each has other rows of its own.
 N_JUDGES = 4096
 
@@ -38,7 +43,6 @@ class Setting:
     max_iter: int
     tol: float
     patience: int
-    verbose: bool
 
     @property
     def softness(self) -> float:
@@ -126,6 +130,7 @@ class Problem:
     Attributes
     ----------
     kind : str, name of the likelihood's class
+    pace : Pace, of the course that the problem is the root of
     rows : Tensor of shape (n,) or None, places of the data that plans are made of, or all of them
     x : Tensor of shape (n, d), these rows
     varying : Varying, the statistics in which they differ
@@ -145,6 +150,7 @@ class Problem:
     x_val: Tensor | None = None
     history: History = field(default_factory=History)
     kind: str = ""
+    pace: Pace = field(default_factory=Pace)
     rows: Tensor | None = field(init=False)
     x: Tensor = field(init=False)
     varying: Varying = field(init=False)
@@ -204,6 +210,19 @@ class Problem:
         if not is_same:
             self.take(rows)
 
+    @torch.no_grad()
+    def carry(self, potential: Tensor, rows: Tensor | None) -> Tensor:
+        r"""Make plans of other rows; their potential (n,).
+
+        .. math:: f(x) = -\epsilon \log \sum_j b_j e^{(g_j - C(x, z_j))/\epsilon}
+        """
+        epsilon, draws = self.setting.epsilon, self.draws(CARRYING_DRAWS)
+        output = self.predicted(draws.z)
+        prior_potential = prior_side(self.source, self.target(output, draws), potential, epsilon).prior_potential
+        self.take(rows)
+        target, nothing = self.target(output, draws), torch.zeros_like(self.source.carrier)
+        return -epsilon * log_mass(self.source, target, nothing, prior_potential, epsilon)
+
     @property
     def has_atoms(self) -> bool:
         """Whether the prior's draws are always the same atoms."""
@@ -231,6 +250,15 @@ class Problem:
         """The decoder's output as a fitted model gives it: what every plan is computed with."""
         self.decoder.eval()
         return torch.cat([self.decoder(rows) for rows in z.split(DRAWS_PER_BLOCK)])
+
+    def note(self, value: float) -> None:
+        """Show a value of the semi-dual, given in nats over epsilon."""
+        self.pace.note(self.setting.epsilon * value + self.family.log_volume)
+
+    def sharing(self, n_draws: int) -> AbstractContextManager[None]:
+        """Threads that share each operation of decoder steps on so many draws, where these are large."""
+        z = torch.zeros(1, self.prior.n_components).to(self.x)
+        return _threads.shared(_threads.step_operations(self.decoder, z, n_draws))
 
     def outputs(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """What `trained` and `predicted` give, from one evaluation where they are the same."""

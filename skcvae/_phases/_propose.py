@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skcvae import _kernels, _training
+from skcvae import _kernels, _threads, _training
 from skcvae._phases._problem import Problem
 from skcvae._random import make_torch_generator
 from skcvae.networks import MLP
@@ -75,4 +75,5 @@ def _fit(problem: Problem, encoder: Encoder, x: Tensor, y: Tensor, generator: to
         _training.descend(optimiser, -encoder(x[index[t]]).log_prob(y[index[t], None]).mean())
         return False
 
-    _training.repeat(step, n_steps, "propose", setting.verbose)
+    with _threads.shared(_threads.step_operations(encoder.network, x[:1], BATCH_FACTOR * setting.batch_size)):
+        _training.repeat(step, n_steps, problem.pace, "proposal")

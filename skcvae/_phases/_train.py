@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skcvae import _training, objectives
+from skcvae._data import some
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._random import make_torch_generator
 from skcvae._training import Course
@@ -24,6 +25,10 @@ COOLING_SHARE = 0.5
 LARGEST_RESIDUAL = 1.0
 #: A batch that stays above this chi-square moves no decoder.
 LOST = 1.0
+#: Steps of the training, at most: more bring no layout that polishing would not find from this one.
+MOST_STEPS = 100
+#: Rows of the training, at most.
+MOST_ROWS = 1024
 
 
 def start(problem: Problem) -> Layout:
@@ -49,11 +54,32 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
 
 
 def train(course: Course[Problem], hot: float) -> Layout:
-    """Improve the potentials on fresh draws, then one decoder step; cool while the decoder keeps up."""
+    """Improve the potentials on fresh draws, then one decoder step; cool while the decoder keeps up.
+
+    Of many rows some are trained on: every step runs over all of them, and polishing sees the others.
+    """
     problem = course.root
-    training = course.loop("train", lambda: _Steps(problem, hot), problem.setting.max_iter)
-    state = course.stage("trained", lambda: Layout.of(problem, training.potential, training.epsilon).state_dict())
-    return Layout(**state)
+    rows = course.stage("rows", lambda: {"all": problem.rows, "some": _some_rows(problem)})
+    if rows["some"] is not None and "trained" not in course.done:
+        problem.take_again(rows["some"])
+    n_steps = min(problem.setting.max_iter, MOST_STEPS)
+    with problem.sharing(problem.setting.batch_size):
+        training = course.loop("train", lambda: _Steps(problem, hot, n_steps), n_steps)
+    return Layout(**course.stage("trained", lambda: _trained(problem, training, rows).state_dict()))
+
+
+def _some_rows(problem: Problem) -> Tensor | None:
+    """Places of the rows to train on, some of those that plans are made of, or None for all of them."""
+    places = some(len(problem.x), MOST_ROWS, problem.rng)
+    return places if places is None or problem.rows is None else problem.rows[places]
+
+
+def _trained(problem: Problem, training: _Steps, rows: dict[str, Tensor | None]) -> Layout:
+    """The layout after the training, with the potential of all rows."""
+    potential = training.potential
+    if rows["some"] is not None:
+        potential = problem.carry(potential, rows["all"])
+    return Layout.of(problem, potential, training.epsilon)
 
 
 class _Steps:
@@ -61,8 +87,8 @@ class _Steps:
 
     stream: Callable[[], NDArray[np.float64]]
 
-    def __init__(self, problem: Problem, hot: float) -> None:
-        setting, self.problem, self.epsilon = problem.setting, problem, hot
+    def __init__(self, problem: Problem, hot: float, n_steps: int) -> None:
+        setting, self.problem, self.epsilon, self.n_steps = problem.setting, problem, hot, n_steps
         generator = make_torch_generator(problem.rng)
         n_inputs = None if problem.has_atoms else problem.decoder.inputs(problem.draws(1).z).shape[1]
         self.potentials = problem.solver.begin(problem.source, n_inputs, generator)
@@ -70,7 +96,7 @@ class _Steps:
         self.atoms = problem.draws(0) if problem.has_atoms else None
         self._begin_stream(int(problem.rng.integers(2**63)))
         self.optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
-        self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * setting.max_iter))
+        self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * n_steps))
 
     @property
     def potential(self) -> Tensor:
@@ -109,7 +135,7 @@ class _Steps:
     def step(self, t: int) -> bool:
         """One step; True when training may end."""
         problem, setting = self.problem, self.problem.setting
-        _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / setting.max_iter))
+        _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / self.n_steps))
         draws = self._draws()
         output, predicted = problem.outputs(draws.z)
         target = problem.target(predicted, draws)
@@ -128,6 +154,7 @@ class _Steps:
         solution = self.potentials.improve(target, self.epsilon)
         value = float(solution.state.dual_value) + self.problem.family.log_volume
         self.problem.history.record(value, solution.state.marginal_error)
+        self.problem.pace.note(value)
         return solution
 
     def _columns(self, target: Target, solution: Solution) -> Columns:

@@ -131,6 +131,16 @@ class Family(nn.Module, ABC):
         """The family with its fixed scale, if it has one, put to the root mean square residual (d,) of the features."""
         return self
 
+    def settle(self, output: Tensor, barycentre: Tensor, weight: Tensor) -> None:
+        """Put parameters that all draws share to their optimum under a plan; most families have none.
+
+        Parameters
+        ----------
+        output : Tensor of shape (m, n_outputs), the decoder's at the plan's draws
+        barycentre : Tensor of shape (m, p), mean statistics of the plan's columns
+        weight : Tensor of shape (m,), mass of the columns, up to a factor
+        """
+
     def cost(self, x: Tensor, output: Tensor) -> Tensor:
         """-log p(x given z) in nats of standardised x for every pair, (n, m); for small problems."""
         eta, normaliser = self.natural(output)

@@ -182,6 +182,15 @@ class LearnedGaussian(_MomentGaussian):
         """The scale, floor (1 + softplus(free)), of shape (s,)."""
         return self.floor * (1 + softplus(self.free))
 
+    @torch.no_grad()
+    def settle(self, output: Tensor, barycentre: Tensor, weight: Tensor) -> None:
+        r"""The scale of the plan, :math:`\sigma_c^2 = \sum_j w_j (O^{(2)}_{jc} - 2 O_{jc} \mu_{jc} + \mu_{jc}^2) / \sum_j w_j`."""
+        first, second = barycentre.chunk(2, dim=1)
+        distance = second - 2 * first * output + output.square()
+        variance = (weight @ distance / weight.sum()).clamp(min=0)
+        variance = variance.mean().expand(self.floor.shape) if len(self.floor) == 1 else variance
+        self.free.copy_(_inverse_softplus(variance.sqrt() / self.floor - 1))
+
     def deviation(self, output: Tensor) -> Tensor:
         return self.scale
 

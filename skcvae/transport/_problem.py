@@ -127,6 +127,8 @@ class Coupling:
     converged : bool, whether `marginal_error` is within the tolerance
     dual_value : float, J in nats, minus the log-likelihood that the coupling bounds when epsilon = 1
     n_draws : int, draws from the prior in the cached pool, or atoms
+    information : float, mutual information I(x; z) of the coupling in nats, at most the logarithm of the number of rows; None in a
+        file of before it was recorded
     """
 
     epsilon: float
@@ -135,6 +137,7 @@ class Coupling:
     converged: bool
     dual_value: float
     n_draws: int
+    information: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,8 +241,8 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
     bias, shift = _column_sides(source, target, potential, epsilon)
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
-    blocks = _scores(source, target, bias, epsilon)
-    log_sum, log_total, known, found, shares = _kernels.both_passes(blocks, offset, target.softness, values)
+    parts = list(zip(_scores(source, target, bias, epsilon), offset.split(_part_length(source, target)), strict=True))
+    log_sum, log_total, known, found, shares = _kernels.both_passes(parts, target.softness, values)
     average = functools.partial(_barycentres, source, target, bias, epsilon, found, shares if averaged else None)
     side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
     masses = log_total + math.log(len(potential))
@@ -256,11 +259,18 @@ def _column_sides(source: Source, target: Target, potential: Tensor, epsilon: fl
     return (potential - source.carrier) / epsilon, target.normaliser + epsilon * math.log(len(potential))
 
 
-def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> Iterator[Tensor]:
-    r"""Blocks of rows of the scores :math:`(f_i - C_{ij} + A_j)/\epsilon`, (m, n)."""
+def _part_length(source: Source, target: Target) -> int:
+    """Rows of the prior's side in a part of a pass."""
+    return _kernels.part_length(target.natural, len(source.carrier))
+
+
+def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> list[Callable[[], Iterator[Tensor]]]:
+    r"""Parts of the scores :math:`(f_i - C_{ij} + A_j)/\epsilon`, (m, n), each a function that gives blocks of rows."""
+    length = _part_length(source, target)
     if target.products is None:
-        return _kernels.swept(target.natural / epsilon, source.statistics, bias)
-    return _kernels.swept_products(target.products, bias, epsilon)
+        natural = target.natural / epsilon
+        return [functools.partial(_kernels.swept, rows, source.statistics, bias) for rows in natural.split(length)]
+    return [functools.partial(_kernels.swept_products, rows, bias, epsilon) for rows in target.products.split(length)]
 
 
 def _barycentres(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from skcvae._checks import check_number
 from skcvae.transport._problem import Solution, Source, State, Target
+
+#: Iterations at a temperature that is not the last.
+HOT_ITERATIONS = 3
 
 
 class Potentials(ABC):
@@ -105,11 +108,12 @@ class VectorSolver(Solver):
         """The potential (n,) that the next training step starts from."""
 
     def anneal(self, source: Source, target: Target, temperatures: list[float], potential: Tensor) -> State:
-        """Solve at each temperature in turn, hot to cold, from the previous one's potential."""
-        for temperature in temperatures:
-            state = self.solve(source, target, temperature, potential).state
-            potential = state.potential
-        return state
+        """Solve at each temperature in turn, hot to cold, from the previous one's potential; roughly at all but the last."""
+        *hot, cold = temperatures
+        rough = replace(self, max_iter=min(self.max_iter, HOT_ITERATIONS))
+        for temperature in hot:
+            potential = rough.solve(source, target, temperature, potential).state.potential
+        return self.solve(source, target, cold, potential).state
 
 
 class VectorPotential(Potentials):
