@@ -172,7 +172,7 @@ class Pace:
         """Whether there is no time left."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
-    def begin(self, description: str, n_steps: int, first: int) -> None:
+    def begin(self, description: str, n_steps: int, first: int = 0) -> None:
         """Steps of another stage or round begin."""
         if not self.verbose:
             return

@@ -71,7 +71,7 @@ def test_a_verbose_fit_has_one_bar_with_stage_and_value(kind, X, capsys, monkeyp
     assert "train: " in shown
     assert re.search(r"value -?\d", shown)
     if kind is CoupledVAE:
-        assert re.search(r"layout 2 of 2.*polish, stage 1, round 1 of at most \d+", shown, re.DOTALL)
+        assert re.search(r"layout 2 of 2.*polish, stage 1, round 1 of at most \d+.*freeze, \d+ draws", shown, re.DOTALL)
 
 
 def test_a_silent_fit_writes_nothing(X, capsys):

@@ -17,10 +17,11 @@ from skcvae.transport import Coupling, Solution, Source, Target, c_transform, fr
 
 #: The frozen solve goes this much below the tolerance on its own draws; over atoms, which are all there is, further.
 FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
-#: Below this share of the certificate the error on a pool's own draws says that the rest is the noise of the pool.
-NOISY_SHARE = 0.75
+#: Below this share of the certificate the error on a pool's own draws says that the rest is the noise of the pool; and below this
+#: one where it is within the tolerance.
+NOISY_SHARE, SOLVED_NOISY_SHARE = 0.5, 0.75
 #: Iterations on a pool before its certificate.
-ITERATIONS = 10
+ITERATIONS = 5
 #: The pool grows at most this much at once.
 LARGEST_GROWTH = 8
 #: A pool at this chi-square is good enough when the time is over.
@@ -57,20 +58,23 @@ class Frozen:
 def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
     """Solve the potential of the frozen decoder on a pool that grows until fresh draws certify the data marginal.
 
-    Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every ten. A
+    Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every five. A
     potential takes in the noise of the draws that it is solved on: the pool grows where the error on them is well below that on
     fresh ones. Elsewhere more draws would not help, and more iterations do.
     """
     tol, n_iter = problem.solver.tol, 0
     while True:
+        problem.pace.begin(f"freeze, {n_draws} draws", 1)
         draws = problem.draws(n_draws)
         left = problem.solver.max_iter - n_iter
         solution = _solve(problem, draws, potential, left if problem.has_atoms else min(ITERATIONS, left))
         potential, n_iter = solution.state.potential, n_iter + solution.n_iter
         error = _certificate(problem, potential, n_draws)
+        problem.pace.advance()
         if error <= tol or problem.has_atoms or n_iter >= problem.solver.max_iter or (problem.pace.is_over and error <= LATE):
             break
-        if solution.converged or solution.state.marginal_error < NOISY_SHARE * error:
+        own = solution.state.marginal_error
+        if solution.converged or own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error)):
             if 2 * n_draws <= problem.solver.max_draws:
                 n_draws = min(n_draws * _growth(error, tol), problem.solver.max_draws)
             elif solution.converged:
