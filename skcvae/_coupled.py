@@ -95,7 +95,8 @@ class CoupledVAE(LatentVariableModel):
     batch_size : int, default=256
         Draws from the prior in each step; the data are always all used.
     learning_rate_init : float, default=5e-3
-        Learning rate of Adam, at most; it rises and falls over the training and over every round of polishing.
+        Learning rate of Adam; it rises and falls over the training and over every round of polishing. It is 1.4 times as high in
+        the first stage of rounds, and 0.07 times in the last.
     max_iter : int, default=2000
         Decoder steps of the training and of each round of polishing, at most. The training makes no more than 100, a round as many
         as the rows ask for; those of rounds are not counted.

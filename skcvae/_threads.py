@@ -6,6 +6,7 @@ millisecond alone takes many. Parts of a pass wait once, at its end.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ class _Own(threading.local):
 
 
 _own = _Own()
+if hasattr(os, "register_at_fork"):  # a forked child has none of the workers
+    os.register_at_fork(after_in_child=lambda: _own.__dict__.clear())
 
 
 @contextmanager

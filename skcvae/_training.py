@@ -70,7 +70,7 @@ def has_stalled(values: list[float], tol: float, patience: int) -> bool:
 
 
 def next_fall(values: list[float]) -> float:
-    """By how much the next value will be below the last, where falls shrink as those of the last three values did; 0 after a rise.
+    """The fall to expect of the next value: the last fall, times its ratio to the one before where that is below 1; 0 after a rise.
 
     Examples
     --------
@@ -208,13 +208,17 @@ def repeat(step: Callable[[int], bool], n_steps: int, pace: Pace, description: s
     if description is not None:
         pace.begin(description, n_steps, first)
     following = first
-    for t in range(first, n_steps):
-        following = t + 1
-        may_end = step(t)
-        if description is not None:
-            pace.advance()
-        if may_end or pace.is_over:
-            break
+    try:
+        for t in range(first, n_steps):
+            following = t + 1
+            may_end = step(t)
+            if description is not None:
+                pace.advance()
+            if may_end or pace.is_over:
+                break
+    except BaseException:
+        pace.close()
+        raise
     return following
 
 
@@ -323,7 +327,7 @@ class Course(Generic[Root]):
         if self.watch is not None and t % window == 0:
             self.watch.begin(name)
         may_end = owner.step(t)
-        self.stopped = self.pace.is_over
+        self.stopped = self.stopped or self.pace.is_over
         if self.watch is not None and (may_end or self.stopped or (t + 1) % window == 0 or t == last):
             self.stopped = self.watch.end(owner) or self.stopped
         return may_end or self.stopped

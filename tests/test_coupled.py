@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 from skcvae import CoupledVAE
+from skcvae._phases import _polish
 from skcvae.likelihoods import BernoulliLikelihood, GaussianLikelihood
 from skcvae.transport import SemiDual
 
@@ -264,6 +266,16 @@ def test_verbose_shows_progress_and_silence_is_the_default(X, capsys):
     assert capsys.readouterr() == ("", "")
     CoupledVAE(verbose=True, **QUICK).fit(X)
     assert "train" in capsys.readouterr().err
+
+
+def test_most_draws_of_a_regression_are_where_the_decoder_is_far_off():
+    """A tenth of them evenly, the others in proportion to the divergence and its mean."""
+    divergence = torch.zeros(1000)
+    divergence[:10] = 100.0  # of mean 1, so that half of the odds are here
+    plan = _polish.FrozenPlan(torch.zeros(1000, 2), torch.zeros(1000, 2), torch.ones(1000), divergence)
+    order = _polish._regression_order(SimpleNamespace(rng=np.random.default_rng(0)), plan, 250)
+    share = np.mean([float((next(order) < 10).double().mean()) for _ in range(400)])
+    assert share == pytest.approx(0.9 * (10 * 101) / 2000 + 0.1 * 0.01, abs=0.01)
 
 
 def test_solver_object_and_unmet_tolerance(X):

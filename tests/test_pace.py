@@ -74,6 +74,18 @@ def test_a_verbose_fit_has_one_bar_with_stage_and_value(kind, X, capsys, monkeyp
         assert re.search(r"layout 2 of 2.*polish, stage 1, round 1 of at most \d+.*freeze, \d+ draws", shown, re.DOTALL)
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_the_bar_is_closed_when_a_fit_is_interrupted(X, capsys, monkeypatch):
+    monkeypatch.setattr(_training, "descend", interrupted)
+    with pytest.raises(KeyboardInterrupt) as held:  # with the frames of the fit, so that no collection closes the bar
+        CoupledVAE(verbose=True, **QUICK).fit(X)
+    assert capsys.readouterr().err.endswith("\n")
+    assert held.tb is not None
+
+
 def test_a_silent_fit_writes_nothing(X, capsys):
     for kind in MODELS:
         kind(**QUICK).fit(X)

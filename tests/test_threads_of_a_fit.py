@@ -1,6 +1,8 @@
 """A fit computes in one thread of torch, shares large passes among as many as it found, and leaves the setting as it was."""
 
+import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -65,6 +67,36 @@ def test_parts_have_one_thread_each_and_keep_their_order(three_threads):
         with pytest.raises(ZeroDivisionError):
             _threads.mapped(lambda number: 1 // number, range(6))
     assert _threads.mapped(lambda number: number + 1, range(3)) == [1, 2, 3]
+
+
+def test_an_interrupt_in_a_part_leaves_no_worker_behind(three_threads):
+    def interrupted(number):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), _threads.apart():
+        _threads.mapped(interrupted, range(6))
+    assert torch.get_num_threads() == seen_by_a_new_thread() == 3
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("skcvae")]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
+def test_a_child_that_is_forked_within_a_fit_does_not_wait_for_workers(three_threads):
+    with _threads.apart():
+        _threads.mapped(abs, range(6))  # starts the workers, which the child does not have
+        child = os.fork()
+        if child == 0:
+            os._exit(int(_threads.mapped(abs, [-1, 2]) != [1, 2]))
+        for _ in range(600):
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.05)
+        else:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            pytest.fail("the child hangs")
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_a_user_s_single_thread_is_not_exceeded(monkeypatch):

@@ -47,8 +47,8 @@ class Stage:
     batch, rate : float, size of a batch and learning rate over those of the training
     visits : float, draws of a round's steps for each row: a datum's cell of the latent space is visited as often, on average
     fewest : int, steps of a round, at least
-    moves : bool, whether rounds of this kind end where the plan stops moving: where the value falls by no more than twice what the
-        residual does, a lower rate brings more than another round
+    moves : bool, whether the stage ends when the plan stands still: the value falls by less than twice what the residual falls, so
+        that a lower rate brings more than another round
     """
 
     share: float
@@ -155,6 +155,9 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     made: Made = best, None
     values = [best.value]
     for number, stage in enumerate(STAGES):
+        if course.pace.is_over:
+            settled = False
+            break
         name, n_rounds = f"polish, stage {number + 1}", round(stage.share * left)
         rounds = course.loop(name, functools.partial(_Rounds, course.root, made, number, name, n_rounds), n_rounds, 1, shown=False)
         made, settled, left = rounds.best(), rounds.settled, left - rounds.made
@@ -233,9 +236,14 @@ class _Rounds:
 
 
 def _best_layout(course: Course[Problem], layouts: list[Layout]) -> Round:
-    """Try every layout by a short round, leave the problem at the best and return its round, with as many draws as follow."""
-    trials = []
+    """Try every layout by a short round while there is time, leave the problem at the best and return its round.
+
+    The round has as many draws as the next stage's.
+    """
+    trials: list[Round] = []
     for number, layout in enumerate(layouts):
+        if trials and course.pace.is_over:
+            break
         name = f"layout {number + 1} of {len(layouts)}"
         trial = functools.partial(_trial, course.root, layout, name)
         trials.append(Round.of_state(course.stage(name, lambda make=trial: make().state_dict())))  # type: ignore[misc]
