@@ -51,8 +51,9 @@ class CoupledVAE(LatentVariableModel):
         \min_\theta \max_f \; \frac1n \sum_i f_i - \epsilon\, E_{z \sim p} \log \frac1n \sum_i
         e^{(f_i + \log p_\theta(x_i \mid z))/\epsilon},
 
-    and no encoder is trained: the posterior is the coupling, drawn by importance-weighting a pool of prior draws. The aggregate
-    posterior is then the prior, so that samples do not fall into holes.
+    and the posterior is not an encoder's: it is the coupling, drawn by importance-weighting a pool of prior draws. The aggregate
+    posterior is then the prior, so that samples do not fall into holes. With more than four components a short variational
+    autoencoder may give the decoder that a fit starts from; its encoder is not kept.
 
     Parameters
     ----------
@@ -304,7 +305,11 @@ class CoupledVAE(LatentVariableModel):
         if self._is_warm:
             return [_phases.Layout(**course.stage("warm", lambda: _phases.present(course.root).state_dict()))]
         linear = _phases.Layout(**course.stage("start", lambda: _phases.start(course.root).state_dict()))
-        return [linear, _phases.train(course, linear.temperature)]
+        layouts = [linear]
+        if _phases.is_wide(course.root) and not course.pace.is_over:
+            encoded = course.stage("encode", lambda: _phases.encode(course.root, linear).state_dict())
+            layouts.append(_phases.Layout(**encoded))
+        return [*layouts, _phases.train(course, linear.temperature)]
 
     def _concluded(self, root: _phases.Problem, owner: Any) -> CoupledFit:
         frozen = _phases.freeze(root, owner.potential, int(self.pool_size))

@@ -30,6 +30,7 @@ MODELS = {
     "batch normalisation": CoupledVAE(network=MLP((16,), batch_norm=True), **POLISHED),
     "network potential": CoupledVAE(**NETWORK),
     "dual": CoupledVAE(**{**STEPS, "formulation": Dual(polish_rounds=2, max_draws=4096)}),
+    "many components": CoupledVAE(n_components=5, **POLISHED),
     "proposal": CoupledVAE(proposal="encoder", **POLISHED),
     "VAE": VAE(network=MLP((16,), batch_norm=True), **LONGER),
     "VAE, planar": VAE(posterior="planar", prior="dirichlet", n_components=3, **LONGER),

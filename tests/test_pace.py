@@ -1,5 +1,6 @@
 """`max_time` ends every phase of a fit, and one bar shows all of it."""
 
+import functools
 import re
 
 import numpy as np
@@ -29,7 +30,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 7.0, 60.0, 250.0, 700.0])
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", [*MODELS, functools.partial(CoupledVAE, 5)])
 def test_a_fit_ends_with_the_best_so_far_when_its_time_is_over(kind, seconds, X, monkeypatch):
     """Whatever phase it is over in: the model answers, is not called converged, and no loop makes a further step."""
     clock, steps, adam = Clock(), [], _training.descend

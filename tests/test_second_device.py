@@ -278,6 +278,7 @@ MODELS = {
     "coupled, sampler": CoupledVAE(prior=exponential, **COUPLED),
     "coupled, batch norm": CoupledVAE(network=MLP((8,), batch_norm=True), **COUPLED),
     "coupled, conv": CoupledVAE(network=Conv((2, 2), channels=(3,), batch_norm=True), **COUPLED),
+    "coupled, many components": CoupledVAE(5, **COUPLED),
     "coupled, dual": CoupledVAE(**{**QUICK, "formulation": Dual(**STEPS)}),
     "coupled, dual, atoms": CoupledVAE(3, prior="categorical", **{**QUICK, "formulation": Dual(**STEPS)}),
     "coupled, dual networks": CoupledVAE(

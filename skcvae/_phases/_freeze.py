@@ -24,8 +24,9 @@ NOISY_SHARE, SOLVED_NOISY_SHARE = 0.5, 0.75
 ITERATIONS = 5
 #: The pool grows at most this much at once.
 LARGEST_GROWTH = 8
-#: A pool at this chi-square is good enough when the time is over.
-LATE = 0.1
+#: A pool at this chi-square is good enough when the time is over, and above it too small where the error is above this share of
+#: the one before.
+LATE, FALLING_SHARE = 0.1, 0.9
 #: A pool that stays above this chi-square is no coupling.
 LOST = 1.0
 #: Planes of the data without their potential hold this many numbers, 4 MiB in float32, or this share of the pool's.
@@ -60,9 +61,10 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
 
     Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every five. A
     potential takes in the noise of the draws that it is solved on: the pool grows where the error on them is well below that on
-    fresh ones. Elsewhere more draws would not help, and more iterations do.
+    fresh ones, and where it is large and falls no more, as of one draw a row, whose plan no five iterations solve. Elsewhere more
+    draws would not help, and more iterations do. The solve ends where only draws would help and the pool is the largest.
     """
-    tol, n_iter = problem.solver.tol, 0
+    tol, n_iter, before = problem.solver.tol, 0, math.inf
     while True:
         problem.pace.begin(f"freeze, {n_draws} draws", 1)
         draws = problem.draws(n_draws)
@@ -74,10 +76,13 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
         if error <= tol or problem.has_atoms or n_iter >= problem.solver.max_iter or (problem.pace.is_over and error <= LATE):
             break
         own = solution.state.marginal_error
-        if solution.converged or own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error)):
+        is_noise = solution.converged or own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error))
+        is_coarse = error > max(LATE, FALLING_SHARE * before)
+        before = error
+        if is_noise or is_coarse:
             if 2 * n_draws <= problem.solver.max_draws:
-                n_draws = min(n_draws * _growth(error, tol), problem.solver.max_draws)
-            elif solution.converged:
+                n_draws, before = min(n_draws * _growth(error, tol), problem.solver.max_draws), math.inf
+            elif is_noise:
                 break
     if not error <= LOST:
         raise _training.Diverged(f"the data marginal of the coupling is off by a chi-square of {error:.3g}")

@@ -22,8 +22,8 @@ from skcvae.transport import Target, evaluate, prior_side, with_products
 POLISH_SOLVE_DRAWS, POLISH_ITERATIONS = 16384, 12
 #: Numbers that the barycentres of a polishing round may hold.
 POLISH_NUMBERS = 2**25
-#: Above this chi-square on its own draws a potential counts as not solved.
-UNSOLVED = 0.1
+#: Above this chi-square on its own draws a potential counts as not solved, and is given so many iterations more.
+UNSOLVED, MORE_ITERATIONS = 0.1, 48
 #: Steps of a regression whose draws are chosen at once.
 STEPS_AT_ONCE = 64
 #: Share of a regression's draws that are chosen where the decoder is far off.
@@ -311,6 +311,8 @@ def _frozen_plan(problem: Problem, n_draws: int, potential: Tensor, hot: float) 
     some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
     solver = problem.exact(problem.solver.tol, POLISH_ITERATIONS)
     state = solver.anneal(problem.source, some, _halvings(hot, setting.epsilon), _better_start(problem, some, potential, hot))
+    if state.marginal_error > UNSOLVED:
+        state = problem.exact(UNSOLVED, MORE_ITERATIONS).solve(problem.source, some, setting.epsilon, state.potential).state
     side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)
     weight = len(draws.z) * (side.log_density + draws.log_weights).exp()
     barycentre = problem.varying.filled(side.barycentre)
