@@ -143,3 +143,13 @@ def test_the_course_has_no_layout_more_where_the_time_is_over(X):
 def test_a_fit_goes_on_warm_from_what_it_has(kind, X, monkeypatch):
     model = kind(warm_start=True, **QUICK).fit(X)
     assert n_layouts(model, X, monkeypatch) == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_largest_pool_that_is_too_small_ends_the_solve(digits):
+    """With about one draw a row neither iterations nor other pools of that size get further."""
+    solver = SemiDual(polish_rounds=0, max_draws=512)
+    model = CoupledVAE(8, hidden_layer_sizes=(64, 64), pool_size=512, formulation=solver, random_state=0).fit(digits)
+    assert model.coupling_.n_draws == 512
+    assert not model.coupling_.converged
+    assert model.coupling_.n_iter <= 40

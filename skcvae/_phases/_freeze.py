@@ -62,7 +62,7 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
     Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every five. A
     potential takes in the noise of the draws that it is solved on: the pool grows where the error on them is well below that on
     fresh ones, and where it is large and falls no more, as of one draw a row, whose plan no five iterations solve. Elsewhere more
-    draws would not help, and more iterations do. The solve ends where only draws would help and the pool is the largest.
+    draws would not help, and more iterations do. The solve ends where draws would help and the pool is the largest.
     """
     tol, n_iter, before = problem.solver.tol, 0, math.inf
     while True:
@@ -82,7 +82,7 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
         if is_noise or is_coarse:
             if 2 * n_draws <= problem.solver.max_draws:
                 n_draws, before = min(n_draws * _growth(error, tol), problem.solver.max_draws), math.inf
-            elif is_noise:
+            else:
                 break
     if not error <= LOST:
         raise _training.Diverged(f"the data marginal of the coupling is off by a chi-square of {error:.3g}")
