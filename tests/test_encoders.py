@@ -1,16 +1,19 @@
 """What an encoder's output means: densities against autograd, torch and closed forms; proposals against exact posteriors."""
 
 import importlib.util
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, kl_divergence
+from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Laplace, PlanarFlow, Point
 from skcvae.posteriors._conditional import DiagonalRows, FullRows, MixedRows, free_of, positive
-from skcvae.posteriors._flows import _invertible
+from skcvae.posteriors._flows import _invertible, _zuko_flows
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 
 SPREAD = {name: family for name, family in POSTERIORS.items() if name != "point"}
@@ -216,6 +219,31 @@ def test_zuko_leaves_torch_as_it_was():
     conditional_of("spline", 2)
     with pytest.raises(ValueError, match="to satisfy the constraint"):
         torch.distributions.Normal(0.0, -1.0)
+
+
+def test_threads_that_import_zuko_at_once_leave_torch_as_it_was(tmp_path, monkeypatch):
+    """A second thread must not take for torch's own state what the import of the first has turned off."""
+    (tmp_path / "zuko").mkdir()
+    switch = "import time, torch.distributions as d\nd.Distribution.set_default_validate_args(False)\ntime.sleep(0.3)\n"
+    (tmp_path / "zuko" / "__init__.py").write_text(switch)
+    (tmp_path / "zuko" / "flows.py").write_text("")
+    kept = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "zuko"}
+    for name in kept:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = Distribution._validate_args
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(_zuko_flows)
+            time.sleep(0.1)
+            second = pool.submit(_zuko_flows)
+            assert first.result() is second.result()
+        assert Distribution._validate_args == before
+    finally:
+        Distribution.set_default_validate_args(before)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "zuko"]:
+            del sys.modules[name]
+        sys.modules.update(kept)
 
 
 def test_bad_flows():

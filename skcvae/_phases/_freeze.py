@@ -24,8 +24,8 @@ NOISY_SHARE, SOLVED_NOISY_SHARE = 0.5, 0.75
 ITERATIONS = 5
 #: The pool grows at most this much at once.
 LARGEST_GROWTH = 8
-#: A pool at this chi-square is good enough when the time is over, and above it too small where the error is above this share of
-#: the one before.
+#: A pool at this chi-square is good enough when the time is over. It is too small above it, where the error is above this share of
+#: the one before and rows over draws, the most that the noise of a pool makes, are above it too.
 LATE, FALLING_SHARE = 0.1, 0.9
 #: A pool that stays above this chi-square is no coupling.
 LOST = 1.0
@@ -61,8 +61,8 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
 
     Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every five. A
     potential takes in the noise of the draws that it is solved on: the pool grows where the error on them is well below that on
-    fresh ones, and where it is large and falls no more, as of one draw a row, whose plan no five iterations solve. Elsewhere more
-    draws would not help, and more iterations do. The solve ends where draws would help and the pool is the largest.
+    fresh ones; and where both are large and fall no more, on a pool with few draws a row, whose plan no five iterations solve.
+    Elsewhere more draws would not help, and more iterations do. The solve ends where draws would help and the pool is the largest.
     """
     tol, n_iter, before = problem.solver.tol, 0, math.inf
     while True:
@@ -77,7 +77,7 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
             break
         own = solution.state.marginal_error
         is_noise = solution.converged or own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error))
-        is_coarse = error > max(LATE, FALLING_SHARE * before)
+        is_coarse = error > max(LATE, FALLING_SHARE * before) and len(problem.x) > LATE * n_draws
         before = error
         if is_noise or is_coarse:
             if 2 * n_draws <= problem.solver.max_draws:

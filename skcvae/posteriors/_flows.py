@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ HALVINGS, NEWTON_STEPS = 30, 3
 SHIFT = math.log(math.e - 1)
 #: Width of what a spline flow sees of a row.
 CONTEXT = 32
+#: Held while zuko is imported.
+_IMPORTING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,15 +205,20 @@ class SplineFlow(PosteriorFamily):
 
 
 def _zuko_flows() -> Any:
-    """The library's module; the validation of distributions, which its import turns off for all of torch, is put back."""
-    before = Distribution._validate_args
-    try:
-        import zuko.flows
-    except ImportError:
-        raise ImportError("SplineFlow needs the library zuko: pip install 'skcvae[flows]', or choose posterior='planar'.") from None
-    finally:
-        Distribution._validate_args = before
-    return zuko.flows
+    """The library's module; the validation of distributions, which its import turns off for all of torch, is put back.
+
+    One thread at a time: another would take what the import has turned off for what was there before.
+    """
+    with _IMPORTING:
+        before = Distribution._validate_args
+        try:
+            import zuko.flows
+        except ImportError:
+            text = "SplineFlow needs the library zuko: pip install 'skcvae[flows]', or choose posterior='planar'."
+            raise ImportError(text) from None
+        finally:
+            Distribution._validate_args = before
+        return zuko.flows
 
 
 def _padded(outputs: Tensor, size: int) -> Tensor:
