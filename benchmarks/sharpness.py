@@ -12,7 +12,6 @@ Run: python benchmarks/sharpness.py [--data PATH] [--seeds 0 1 2] [--components 
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from typing import Any
 
@@ -60,25 +59,21 @@ def measured(model: Any, seconds: float, first: Any, held_out: Any) -> dict[str,
 
 def run(cells: Cells, name: str, k: int, seed: int, first: Any, held_out: Any) -> None:
     """One fit and its rows; a VAE has two."""
-
-    def fitted() -> tuple[Any, float]:
-        begin = time.process_time()
-        return unfitted(name, k, seed).fit(first), time.process_time() - begin
-
     key = {"model": name, "k": k, "seed": seed}
-    if name not in STEPS:
-        cells.row(lambda: measured(*fitted(), first, held_out), **key)
-        return
-    model, seconds = fitted()
-    cells.row(lambda: measured(model, seconds, first, held_out), **key)
-    cells.row(lambda: measured(two_stage(model, first), seconds, first, held_out), **{**key, "model": f"{name}, mixture"})
+
+    def model() -> tuple[Any, float]:
+        return cells.model(lambda: unfitted(name, k, seed).fit(first), **key)
+
+    cells.row(lambda: measured(*model(), first, held_out), **key)
+    if name in STEPS:
+        mixture = {**key, "model": f"{name}, mixture"}
+        cells.row(lambda: measured(two_stage(model()[0], first), model()[1], first, held_out), **mixture)
 
 
 def printed(cells: Cells, k: int) -> str:
     """The table of one k."""
-    names = dict.fromkeys(row["model"] for row in cells.rows if row["k"] == k)
     lines = []
-    for name in sorted(names):
+    for name in sorted({row["model"] for row in cells.rows if row["k"] == k}):
         rows = [row for row in cells.rows if (row["model"], row["k"]) == (name, k)]
         found = {column: [row[column] for row in rows if column in row] for column in COLUMNS}
         lines.append([name, str(len(rows)), *(spread(found[c], style) if found[c] else "-" for c, style in COLUMNS.items())])
