@@ -20,8 +20,11 @@ FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
 #: Below this share of the certificate the error on a pool's own draws says that the rest is the noise of the pool; and below this
 #: one where it is within the tolerance.
 NOISY_SHARE, SOLVED_NOISY_SHARE = 0.5, 0.75
-#: Iterations on a pool before its certificate.
-ITERATIONS = 5
+#: Iterations on a pool before its certificate; and where a certificate near the solution, where they are accelerated, has said that
+#: they are what is missing.
+ITERATIONS, MORE_ITERATIONS = 5, 40
+#: These end at this share of the certificate before, unless the tolerance asks for less.
+GAINED_SHARE = 0.1
 #: The pool grows at most this much at once.
 LARGEST_GROWTH = 8
 #: A pool at this chi-square is good enough when the time is over. It is too small above it, where the error is above this share of
@@ -59,24 +62,23 @@ class Frozen:
 def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
     """Solve the potential of the frozen decoder on a pool that grows until fresh draws certify the data marginal.
 
-    Most of the error goes in few iterations and the rest in hundreds: a certificate and a fresh pool come after every five. A
-    potential takes in the noise of the draws that it is solved on: the pool grows where the error on them is well below that on
-    fresh ones; and where both are large and fall no more, on a pool with few draws a row, whose plan no five iterations solve.
-    Elsewhere more draws would not help, and more iterations do. The solve ends where draws would help and the pool is the largest.
+    Five iterations and a certificate say what is missing. A potential takes in the noise of the draws that it is solved on: the
+    pool grows where the error on them is well below that on fresh ones; and where both are large and fall no more, on a pool with
+    few draws a row, whose plan no iterations solve. Elsewhere more draws would not help, and more iterations do, on a fresh pool:
+    near the solution many in one go, as their acceleration needs. The solve ends where draws would help and no pool is larger.
     """
     tol, n_iter, before = problem.solver.tol, 0, math.inf
     while True:
         problem.pace.begin(f"freeze, {n_draws} draws", 1)
         draws = problem.draws(n_draws)
-        left = problem.solver.max_iter - n_iter
-        solution = _solve(problem, draws, potential, left if problem.has_atoms else min(ITERATIONS, left))
+        solution = _solve(problem, draws, potential, problem.solver.max_iter - n_iter, before)
         potential, n_iter = solution.state.potential, n_iter + solution.n_iter
         error = _certificate(problem, potential, n_draws)
         problem.pace.advance()
         if error <= tol or problem.has_atoms or n_iter >= problem.solver.max_iter or (problem.pace.is_over and error <= LATE):
             break
         own = solution.state.marginal_error
-        is_noise = solution.converged or own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error))
+        is_noise = own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error))
         is_coarse = error > max(LATE, FALLING_SHARE * before) and len(problem.x) > LATE * n_draws
         before = error
         if is_noise or is_coarse:
@@ -99,10 +101,15 @@ def _target(problem: Problem, draws: Draws) -> Target:
     return problem.target(problem.predicted(draws.z), draws)
 
 
-def _solve(problem: Problem, draws: Draws, potential: Tensor, max_iter: int) -> Solution:
+def _solve(problem: Problem, draws: Draws, potential: Tensor, most: int, before: float) -> Solution:
+    """The potential on a pool, by at most so many iterations; the certificate before is infinite on the first pool of a size."""
     share = ATOMS_TOL_SHARE if problem.has_atoms else FROZEN_TOL_SHARE
-    solver = problem.exact(share * problem.solver.tol, max_iter)
-    return solver.solve(problem.source, _target(problem, draws), problem.setting.epsilon, potential)
+    goal = share * problem.solver.tol
+    if before <= LATE:
+        goal, most = max(goal, GAINED_SHARE * before), min(most, MORE_ITERATIONS)
+    elif not problem.has_atoms:
+        most = min(most, ITERATIONS)
+    return problem.exact(goal, most).solve(problem.source, _target(problem, draws), problem.setting.epsilon, potential)
 
 
 def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
