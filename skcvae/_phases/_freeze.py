@@ -25,6 +25,11 @@ NOISY_SHARE, SOLVED_NOISY_SHARE = 0.5, 0.75
 ITERATIONS, MORE_ITERATIONS = 5, 40
 #: These end at this share of the certificate before, unless the tolerance asks for less.
 GAINED_SHARE = 0.1
+#: Draws of each half of a certificate: as many as the pool has up to the first number, and a share of a larger one. It is unbiased
+#: with any number, and its own error falls with the number of rows as well.
+CERTIFYING_DRAWS, CERTIFYING_SHARE = 16384, 0.25
+#: Draws of a pool, the first ones, over which the information is averaged.
+AVERAGED_DRAWS = 32768
 #: The pool grows at most this much at once.
 LARGEST_GROWTH = 8
 #: A pool at this chi-square is good enough when the time is over. It is too small above it, where the error is above this share of
@@ -46,7 +51,7 @@ class Frozen:
     coupling : Coupling, the record
     planes : Scores, see `supporting_planes`; of the first draws of the pool, for the potential at draws of a proposal
     holes : Scores, the same for the data without their potential
-    level : float, mean of the latter's c-transform on the pool, in nats
+    level : float, mean of the latter's c-transform at their draws, in nats
     potential : Tensor of shape (n,), f in training precision
     """
 
@@ -113,7 +118,8 @@ def _solve(problem: Problem, draws: Draws, potential: Tensor, most: int, before:
 
 
 def _certificate(problem: Problem, potential: Tensor, n_draws: int) -> float:
-    targets = [_target(problem, problem.draws(n_draws)) for _ in range(2)]
+    n_fresh = min(n_draws, max(CERTIFYING_DRAWS, round(CERTIFYING_SHARE * n_draws)))
+    targets = [_target(problem, problem.draws(n_fresh)) for _ in range(2)]
     return fresh_marginal_error(problem.source, (targets[0], targets[1]), potential, problem.setting.epsilon)
 
 
@@ -132,24 +138,28 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     normaliser = family.log_normaliser(eta)
     # The average of f - h in a column is that of one more statistic, which the cost does not have.
     extended = Source(torch.cat([statistics, (f - carrier)[:, None]], 1), carrier)
-    side = prior_side(extended, Target(F.pad(eta, (0, 1)), normaliser, log_weights, softness=softness), f, epsilon)
+    target = Target(F.pad(eta, (0, 1)), normaliser, log_weights, softness=softness)
+    side = prior_side(extended, target, f, epsilon, AVERAGED_DRAWS)
     barycentre, offset = side.barycentre[:, :-1], side.barycentre[:, -1]
     gauge = float((log_weights.exp() * side.prior_potential).sum()) if softness == 0 else 0.0
     log_coupling = log_weights + (side.prior_potential - gauge - normaliser) / epsilon
     log_density = log_weights - family.tempered(epsilon).log_normaliser(family.tempering(epsilon) * eta)
     pool = Pool(draws.z.double(), key, log_coupling, log_density, log_weights + side.log_density).moved(HOST)
-    value = float(side.dual_value) + family.log_volume
-    divergence = ((barycentre * eta).sum(1) + offset - normaliser + side.c_transform) / epsilon
-    information = float(((log_weights + side.log_density).exp() * divergence).sum())
+    value, first = float(side.dual_value) + family.log_volume, slice(len(barycentre))
+    divergence = ((barycentre * eta[first]).sum(1) + offset - normaliser[first] + side.c_transform[first]) / epsilon
+    information = _average(divergence, (log_weights + side.log_density)[first])
     record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(eta), information)
-    bare = c_transform(Source(statistics, carrier), Target(eta, normaliser, log_weights), torch.zeros_like(f), epsilon)
-    sizes = MOST_PLANES, max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
-    solved = side.c_transform, barycentre
-    planes = [
-        supporting_planes(eta[:size], normaliser[:size], hard[:size], barycentre[:size], epsilon, key.dtype)
-        for size, (hard, barycentre) in zip(sizes, (solved, bare), strict=True)
-    ]
-    return Frozen(pool, record, planes[0], planes[1], float((log_weights.exp() * bare[0]).sum()), potential)
+    planes = supporting_planes(eta, normaliser, side.c_transform, barycentre[:MOST_PLANES], epsilon, key.dtype)
+    n_holes = max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
+    some = Target(eta[:n_holes], normaliser[:n_holes], log_weights[:n_holes])
+    hard, average = c_transform(Source(statistics, carrier), some, torch.zeros_like(f), epsilon)
+    holes = supporting_planes(eta, normaliser, hard, average, epsilon, key.dtype)
+    return Frozen(pool, record, planes, holes, _average(hard, some.log_weights), potential)
+
+
+def _average(values: Tensor, log_weights: Tensor) -> float:
+    """The mean of values (m,) by weights whose sum need not be 1."""
+    return float((torch.softmax(log_weights, 0) * values).sum())
 
 
 @torch.no_grad()
@@ -163,7 +173,7 @@ def held_out(problem: Problem, pool: Pool) -> float:
 def supporting_planes(
     eta: Tensor, normaliser: Tensor, hard: Tensor, barycentre: Tensor, epsilon: float, dtype: torch.dtype
 ) -> Scores:
-    r"""What extends the c-transform from some draws of the pool to any latent point without the data.
+    r"""What extends the c-transform from the first draws of the pool to any latent point without the data.
 
     .. math:: g^0(z) = A(z) - \epsilon L(\eta(z)), \qquad
               L(\eta) = \log \frac1n \sum_i e^{(f_i - h_i + t_i \cdot \eta)/\epsilon} \ge
@@ -172,6 +182,7 @@ def supporting_planes(
     L is convex and its gradient at a draw is the barycentre there: the planes touch it at their draws, also where the gradient is
     rounded to the precision in which it is kept, and to zero where it would be denormal, which slows products down sixtyfold.
     """
+    eta, normaliser, hard = (part[: len(barycentre)] for part in (eta, normaliser, hard))
     key = (barycentre / epsilon).to(dtype)
     key = key.masked_fill_(key.abs() < torch.finfo(dtype).tiny, 0)
     return Scores(key.cpu(), ((normaliser - hard) / epsilon - (key * eta).sum(1)).cpu())

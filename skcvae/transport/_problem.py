@@ -201,15 +201,16 @@ class PriorSide:
         return self.average()
 
 
-def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float) -> PriorSide:
+def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float, n_averaged: int | None = None) -> PriorSide:
     r"""Prior potential, barycentres, density and value of the semi-dual at a potential.
 
     .. math:: g_j = (1 - \rho)\, g^0_j, \qquad w_j = e^{-\rho g^0_j/\epsilon}, \qquad
               J = \frac1n \sum_i f_i + \frac\epsilon\rho \Big(1 - \sum_j b_j w_j\Big)
 
     with :math:`g^0` the c-transform and :math:`\rho` the softness; J tends to :math:`\frac1n \sum f + \sum b g` as it falls to 0.
+    Barycentres are of the first `n_averaged` draws only, where it is given.
     """
-    return _side(target, potential, *columns(source, target, potential, epsilon), epsilon)
+    return _side(target, potential, *columns(source, target, potential, epsilon, n_averaged), epsilon)
 
 
 def _side(target: Target, potential: Tensor, hard: Tensor, average: Callable[[], Tensor], epsilon: float) -> PriorSide:
@@ -295,11 +296,20 @@ def c_transform(source: Source, target: Target, potential: Tensor, epsilon: floa
     return hard, average()
 
 
-def columns(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Callable[[], Tensor]]:
-    """`c_transform` with the barycentres as a function, which costs nothing before it is called where products are held."""
+def columns(
+    source: Source, target: Target, potential: Tensor, epsilon: float, n_averaged: int | None = None
+) -> tuple[Tensor, Callable[[], Tensor]]:
+    """`c_transform` with the barycentres as a function, which costs nothing before it is called where products are held.
+
+    Elsewhere barycentres of the first `n_averaged` draws alone take less time.
+    """
     bias, shift = _column_sides(source, target, potential, epsilon)
     if target.products is None:
-        log_sum, barycentre = _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)
+        natural = target.natural / epsilon
+        log_sum, barycentre = _kernels.attend(natural[:n_averaged], source.statistics, source.statistics, bias)
+        if len(natural) > len(log_sum):
+            rest = _kernels.log_sum_scores(natural[len(log_sum) :], source.statistics, bias)
+            log_sum = torch.cat([log_sum, rest])
         return shift - epsilon * log_sum, lambda: barycentre
     log_sum = _kernels.row_log_sums(target.products, bias, epsilon)
     return shift - epsilon * log_sum, functools.partial(_barycentres, source, target, bias, epsilon)
