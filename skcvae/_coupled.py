@@ -273,9 +273,9 @@ class CoupledVAE(LatentVariableModel):
 
         .. math:: -\epsilon \log \frac1n \sum_i p(x_i \mid z)^{1/\epsilon}
 
-        minus its mean on the pool. It needs no data: the sum is bounded from below by its tangents at draws of the pool, all of
-        them or, where they would take more than 4 MiB, a part, so that the score is exact there and otherwise too high by a term of
-        second order in the distance to the nearest.
+        minus its mean over draws of the pool: all of them or, where the tangents there would take more than 4 MiB, the first ones.
+        It needs no data. These tangents bound the sum from below: the score is exact at the draws and otherwise too high by a term
+        of second order in the distance to the nearest.
 
         Parameters
         ----------

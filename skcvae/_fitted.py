@@ -77,7 +77,7 @@ class Holes:
     Attributes
     ----------
     planes : Scores, supporting planes of the log-sum-exp at some draws of the pool
-    level : float, mean of the c-transform over the pool, in nats
+    level : float, mean of the c-transform over these draws, in nats
     """
 
     planes: Scores
@@ -295,7 +295,7 @@ class Placed:
         return self.restored(family.noise(self.output(Z), rng))
 
     def hole_score(self, Z: NDArray) -> NDArray:
-        """The c-transform of a potential of zero at latent points, minus its mean on the pool, (m,)."""
+        """The c-transform of a potential of zero at latent points, minus its mean over draws of the pool, (m,)."""
         assert self.holes is not None, "a coupled fit has planes"
         eta, normaliser = self.family.natural(self.output(Z))
         return as_array(normaliser - self.temperature * self.holes.planes.largest(eta)) - self.holes.level
