@@ -2,9 +2,9 @@
 
 Protocol: data, split, network sizes and measures of `mnist.py`, with its epsilon = beta = 2 of eight components. All decoders have
 the stem of steep layers. CoupledVAE has its default learning rate and `polish_rounds` of 0 (the short round that compares layouts),
-1, 2 and 4; more rounds follow the plan more closely. The VAE makes 500 or 1500 steps at 3e-3, and its mixture is that of `zoo.py`. The
-classifier, precision, coverage and the memorised share are of 2440 samples, the nats of 1000 held-out and of 1000 fitted images;
-seconds are those of one core for the fit alone. A killed run goes on at the next cell.
+1, 2 and 4; more rounds follow the plan more closely. The VAE makes 500 or 1500 steps at 3e-3, and its mixture is that of `zoo.py`.
+The classifier, precision, coverage and the memorised share are of 2440 samples, the nats of 1000 held-out and of 1000 fitted
+images; seconds are those of one core for the fit alone. A killed run goes on at the next cell.
 
 Run: python benchmarks/sharpness.py [--data PATH] [--seeds 0 1 2] [--components 8] [--models ...] [--table]
 """

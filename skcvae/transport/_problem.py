@@ -127,8 +127,8 @@ class Coupling:
     converged : bool, whether `marginal_error` is within the tolerance
     dual_value : float, J in nats, minus the log-likelihood that the coupling bounds when epsilon = 1
     n_draws : int, draws from the prior in the cached pool, or atoms
-    information : float, mutual information I(x; z) of the coupling in nats, by at most 32768 draws of the pool; at most the logarithm
-        of the number of rows; None in a file of before it was recorded
+    information : float, mutual information I(x; z) of the coupling in nats, by at most 32768 draws of the pool; at most the
+        logarithm of the number of rows; None in a file of before it was recorded
     """
 
     epsilon: float
