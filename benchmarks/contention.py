@@ -44,7 +44,7 @@ def seconds(model: str, data: str) -> float:
     X = {
         "moons": lambda: make_moons(1000, noise=0.1, random_state=0)[0],
         "wine": lambda: StandardScaler().fit_transform(load_wine().data),
-        "digits": lambda: skcvae.datasets.load_digits()[0],
+        "digits": lambda: skcvae.datasets.load_dequantised_digits()[0],
     }[data]()
     estimator = getattr(skcvae, model)(random_state=0)
     estimator.set_params(max_iter=1).fit(X)

@@ -50,7 +50,7 @@ RIVALS: dict[str, tuple[BaseEstimator, list[dict[str, Any]]]] = {
 DATA: dict[str, Callable[[], np.ndarray]] = {
     "25 Gaussians": lambda: make_grid(0.05, 0),
     "moons": lambda: make_moons(2000, noise=0.1, random_state=0)[0],
-    "digits": lambda: datasets.load_digits()[0],
+    "digits": lambda: datasets.load_dequantised_digits()[0],
     "wine": lambda: load_wine().data,
     "breast cancer": lambda: load_breast_cancer().data,
     "covtype": lambda: fetch_covtype().data[:, :10],

@@ -25,7 +25,7 @@ from gaussians25 import grid_metrics, make_grid
 from sklearn.model_selection import train_test_split
 
 from skcvae import CoupledVAE
-from skcvae.datasets import load_digits
+from skcvae.datasets import load_dequantised_digits
 from skcvae.transport import Dual, DualNetwork, GradientAscent, SemiDual, SemiDualNetwork
 
 SCHEDULE: dict[str, Any] = {"polish_rounds": 10, "max_draws": 32768}
@@ -57,7 +57,7 @@ CELLS: dict[str, dict[str, Any]] = {
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Dequantised digits without constant columns, fitted and held out."""
-    first, second = train_test_split(load_digits()[0], test_size=0.25, random_state=0)
+    first, second = train_test_split(load_dequantised_digits()[0], test_size=0.25, random_state=0)
     return first, second
 
 

@@ -19,7 +19,7 @@ from skcvae.priors import as_prior
 MODELS: dict[str, tuple[Callable[..., Any], str]] = {
     "CoupledVAE": (CoupledVAE, "epsilon"),
     "VAE": (VAE, "beta"),
-    "VAE-NF": (lambda *args, **kw: VAE(*args, posterior="planar", **kw), "beta"),
+    "VAE-NF": (lambda *args, **kw: VAE(*args, encoder="planar", **kw), "beta"),
     "WAE": (WAE, "penalty"),
     "InfoVAE": (lambda *args, **kw: InfoVAE(*args, alpha=0.0, **kw), "lambd"),
 }

@@ -21,7 +21,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import ParameterGrid, train_test_split
 
 from skcvae import CoupledVAE
-from skcvae.datasets import digit_images, load_digits
+from skcvae.datasets import digit_images, load_dequantised_digits
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.transport import SemiDual
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", default="digits.png", help="where the picture goes")
     path = parser.parse_args().output
-    X, classes = load_digits()
+    X, classes = load_dequantised_digits()
     X_train, X_test, _, y_test = train_test_split(X, classes, test_size=0.25, random_state=0)
     model = CoupledVAE(
         n_components=2,

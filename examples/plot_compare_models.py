@@ -32,7 +32,7 @@ shared = {"hidden_layer_sizes": (64, 64), "max_iter": 800, "random_state": 0}
 models = {
     "Gaussian mixture": GaussianMixture(10, random_state=0),
     "VAE": VAE(**shared),
-    "VAE, planar flows": VAE(posterior="planar", **shared),
+    "VAE, planar flows": VAE(encoder="planar", **shared),
     "WAE": WAE(penalty=300, **shared),
     "InfoVAE": InfoVAE(lambd=100, **shared),
     "CoupledVAE": CoupledVAE(formulation=short, **{**shared, "max_iter": 400}),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import numbers
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any, Self, cast
 
 import numpy as np
@@ -99,28 +98,11 @@ def _started(model: _amortise.Model, temperature: float) -> dict[str, Any]:
     return {}
 
 
-class _MethodAndParameter:
-    """A method whose name is a parameter's as well: what is read is the method, what is written the parameter."""
-
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.method = method
-        self.__doc__ = method.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, model: object, owner: type | None = None) -> Any:
-        return self.method.__get__(model, owner)
-
-    def __set__(self, model: object, value: object) -> None:
-        vars(model)[self.name] = value
-
-
 class AutoencoderModel(LatentVariableModel):
     """An encoder and a decoder trained together; a model says which weights its loss has."""
 
-    #: `model.posterior(X)` is the method; the parameter is in `get_params()`.
-    posterior = _MethodAndParameter(LatentVariableModel.posterior)
+    #: What the encoder says of a row, a name or an object.
+    encoder: str | PosteriorFamily = "gaussian"
     #: A name or an object, where the loss has a divergence of the aggregate posterior.
     divergence: str | Divergence = "mmd"
     #: Share of the steps over which the weight of the divergence of each row's posterior rises.
@@ -132,10 +114,6 @@ class AutoencoderModel(LatentVariableModel):
     def encoder_(self) -> Encoder:
         """The encoder, on the CPU."""
         return cast(AutoencoderFit, self._record).encoder
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters by name, as in scikit-learn."""
-        return {**super().get_params(deep), "posterior": vars(self)["posterior"]}
 
     @abstractmethod
     def _weights(self) -> tuple[float, float]:
@@ -248,7 +226,7 @@ class AutoencoderModel(LatentVariableModel):
         """The model at the start; from the last fit's weights if it is warm, and in their precision if it is fitted to a part."""
         architecture = self._architecture(X.shape[1])
         prior = as_prior(self.prior, self.n_components)
-        posterior = self._posterior(prior, kl_weight)
+        posterior = self._encoded(prior, kl_weight)
         family, kind = self._bound_likelihood(X, rng, is_warm)
         generator = _random.make_torch_generator(rng)
         coordinates = Coordinates(prior.distribution())
@@ -266,11 +244,12 @@ class AutoencoderModel(LatentVariableModel):
             check_differentiable(decoder, coordinates, data.place.tensor(prior.sample(2, np.random.default_rng(0))))
         return _amortise.Model(encoder, decoder, family, coordinates, prior, data, rng, x_val, kind)
 
-    def _posterior(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
-        chosen = check.choose("posterior", vars(self)["posterior"], POSTERIORS, PosteriorFamily)
+    def _encoded(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
+        """What the encoder says of a row, from a checked parameter."""
+        chosen = check.choose("encoder", self.encoder, POSTERIORS, PosteriorFamily)
         family: PosteriorFamily = chosen() if isinstance(chosen, type) else chosen
         if kl_weight > 0 and isinstance(family, Point):
-            raise ValueError("posterior='point' has no density, which this loss needs. Use posterior='gaussian', or WAE.")
+            raise ValueError("encoder='point' has no density, which this loss needs. Use encoder='gaussian', or WAE.")
         if kl_weight > 0 and prior.distribution() is None:
             raise ValueError(
                 f"The loss weighs the posterior against the prior's density, and {type(prior).__name__} has none. Give the prior "

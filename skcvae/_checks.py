@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import numbers
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ CATEGORIES = ("categor", "enum")
 ENCODE = "Encode text and categories as numbers (OneHotEncoder), or leave them out."
 FILL = "Fill what is missing (SimpleImputer), or leave these rows out."
 CLIP = "Clip it, or leave these rows out."
+#: Names that parameters had in version 0.1, and their present ones; for version 0.2 only.
+FORMER_NAMES = {"posterior": "encoder"}
 
 
 def shown(value: object) -> str:
@@ -382,3 +384,12 @@ def _largest_deviation(X: NDArray, size: float) -> float:
     mean = sum(block.sum(0, dtype=np.float64) for block in blocks(X)) / len(X)
     total = sum(np.square((block - mean) / size).sum(0) for block in blocks(X))
     return size * float(np.sqrt(total / len(X)).max())
+
+
+def refuse_former_names(model: str, names: Iterable[str], given: Mapping[str, Any]) -> None:
+    """Raise a TypeError that says the present name of a parameter that is given by a former one."""
+    for former, present in FORMER_NAMES.items():
+        if former in given and present in names:
+            raise TypeError(
+                f"{model} has no parameter {former} any more: it is {present} now. Write {present}={shown(given[former])}."
+            )

@@ -44,6 +44,11 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     _fitted: Fit
 
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        """Refuse parameters that have another name now, before `__init__` calls them unexpected."""
+        check.refuse_former_names(cls.__name__, cls._get_param_names(), params)
+        return super().__new__(cls)
+
     def __init__(
         self,
         n_components: int | None = None,
@@ -265,7 +270,7 @@ def _told_of_mismatch() -> Iterator[None]:
     except RuntimeError as error:
         raise ValueError(
             "A fit goes on from the weights of the last one, and they do not match this model's n_components, prior, network, "
-            f"posterior or likelihood, or the data ({str(error).splitlines()[-1].strip()}). Set warm_start=False, and use fit, to "
+            f"encoder or likelihood, or the data ({str(error).splitlines()[-1].strip()}). Set warm_start=False, and use fit, to "
             "start anew."
         ) from error
 

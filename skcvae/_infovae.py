@@ -32,7 +32,7 @@ class InfoVAE(AutoencoderModel):
     Parameters
     ----------
     {head}
-    posterior : {"gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="gaussian"
+    encoder : {"gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="gaussian"
         As in `VAE`; at alpha=1 also "point".
     alpha : float of at most 1, default=0.0
         Weight of the mutual information of data and codes.
@@ -65,7 +65,7 @@ class InfoVAE(AutoencoderModel):
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
-        posterior: str | PosteriorFamily = "gaussian",
+        encoder: str | PosteriorFamily = "gaussian",
         alpha: float = 0.0,
         lambd: float = 2.0,
         divergence: str | Divergence = "mmd",
@@ -102,7 +102,7 @@ class InfoVAE(AutoencoderModel):
             checkpoint=checkpoint,
             warm_start=warm_start,
         )
-        self.posterior = posterior
+        self.encoder = encoder
         self.alpha = alpha
         self.lambd = lambd
         self.divergence = divergence

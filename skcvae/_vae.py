@@ -31,7 +31,7 @@ class VAE(AutoencoderModel):
     Parameters
     ----------
     {head}
-    posterior : {"gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="gaussian"
+    encoder : {"gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="gaussian"
         What the encoder says of a row: a Gaussian with independent coordinates or with any covariance, one pushed through planar
         layers (VAE-NF), or through a neural spline flow (needs zuko).
     beta : float above 0, default=1.0
@@ -64,7 +64,7 @@ class VAE(AutoencoderModel):
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
-        posterior: str | PosteriorFamily = "gaussian",
+        encoder: str | PosteriorFamily = "gaussian",
         beta: float = 1.0,
         annealing: float = 0.0,
         pool_size: int = 4096,
@@ -100,7 +100,7 @@ class VAE(AutoencoderModel):
             checkpoint=checkpoint,
             warm_start=warm_start,
         )
-        self.posterior = posterior
+        self.encoder = encoder
         self.beta = beta
         self.annealing = annealing
 

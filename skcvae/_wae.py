@@ -34,7 +34,7 @@ class WAE(AutoencoderModel):
     Parameters
     ----------
     {head}
-    posterior : {"point", "gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="point"
+    encoder : {"point", "gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="point"
         What the encoder says of a row: one code, or as in `VAE`.
     divergence : {"mmd", "sinkhorn", "sliced", "adversarial"} or skcvae.divergences.Divergence, default="mmd"
         Between codes and draws from the prior, both standardised, on each minibatch.
@@ -66,7 +66,7 @@ class WAE(AutoencoderModel):
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
-        posterior: str | PosteriorFamily = "point",
+        encoder: str | PosteriorFamily = "point",
         divergence: str | Divergence = "mmd",
         penalty: float = 10.0,
         pool_size: int = 4096,
@@ -102,7 +102,7 @@ class WAE(AutoencoderModel):
             checkpoint=checkpoint,
             warm_start=warm_start,
         )
-        self.posterior = posterior
+        self.encoder = encoder
         self.divergence = divergence
         self.penalty = penalty
 

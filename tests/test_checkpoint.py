@@ -33,7 +33,7 @@ MODELS = {
     "many components": CoupledVAE(n_components=5, **POLISHED),
     "proposal": CoupledVAE(proposal="encoder", **POLISHED),
     "VAE": VAE(network=MLP((16,), batch_norm=True), **LONGER),
-    "VAE, planar": VAE(posterior="planar", prior="dirichlet", n_components=3, **LONGER),
+    "VAE, planar": VAE(encoder="planar", prior="dirichlet", n_components=3, **LONGER),
     "WAE": WAE(divergence="adversarial", **LONGER),
     "InfoVAE": InfoVAE(**LONGER),
     "CoupledVAE, validated": CoupledVAE(**POLISHED),

@@ -17,7 +17,7 @@ DRAWN = {
     "grid": lambda seed: datasets.make_gaussian_grid(103, random_state=seed),
     "rings": lambda seed: datasets.make_rings(103, random_state=seed),
     "pinwheel": lambda seed: datasets.make_pinwheel(103, random_state=seed),
-    "digits": lambda seed: datasets.load_digits(random_state=seed),
+    "digits": lambda seed: datasets.load_dequantised_digits(random_state=seed),
 }
 MAKERS = {"grid": datasets.make_gaussian_grid, "rings": datasets.make_rings, "pinwheel": datasets.make_pinwheel}
 NUMBER_OF_CLASSES = {"grid": ("n_side", lambda n: n**2), "rings": ("n_rings", lambda n: n), "pinwheel": ("n_arms", lambda n: n)}
@@ -183,7 +183,7 @@ def test_arms_without_width_are_the_spiral():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_dequantised_digits_are_within_the_unit_interval_and_keep_the_grey_values(seed):
     grey, digits = sklearn.datasets.load_digits(return_X_y=True)
-    X, y = datasets.load_digits(drop_constant=False, random_state=seed)
+    X, y = datasets.load_dequantised_digits(drop_constant=False, random_state=seed)
     assert 0 < X.min() < X.max() < 1
     np.testing.assert_array_equal(np.floor(17 * X), grey)
     np.testing.assert_array_equal(y, digits)
@@ -195,26 +195,28 @@ def test_digits_are_those_of_the_published_numbers():
     """Bit for bit what examples/digits.py and benchmarks/factors.py have always drawn."""
     grey = sklearn.datasets.load_digits().data
     expected = ((grey + np.random.default_rng(0).random(grey.shape)) / 17)[:, grey.std(0) > 0]
-    np.testing.assert_array_equal(datasets.load_digits()[0], expected)
+    np.testing.assert_array_equal(datasets.load_dequantised_digits()[0], expected)
 
 
-def test_digits_without_noise_are_the_grey_values():
-    grey = sklearn.datasets.load_digits().data
-    np.testing.assert_array_equal(16 * datasets.load_digits(dequantise=False, drop_constant=False)[0], grey)
-    np.testing.assert_array_equal(16 * datasets.load_digits(dequantise=False)[0], grey[:, grey.std(0) > 0])
+def test_the_former_name_of_the_digits_says_the_present_one():
+    with pytest.raises(ImportError, match="is load_dequantised_digits now"):
+        from skcvae.datasets import load_digits  # noqa: F401
+    with pytest.raises(AttributeError, match="has no attribute 'load_numbers'"):
+        datasets.load_numbers  # noqa: B018
 
 
 @pytest.mark.parametrize("drop_constant", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_images_are_the_published_ones(drop_constant, dtype):
-    X, _ = datasets.load_digits(dequantise=False, drop_constant=drop_constant)
+    grey = sklearn.datasets.load_digits().data
+    X = (grey[:, grey.std(0) > 0] if drop_constant else grey) / 16
     images = datasets.digit_images(X.astype(dtype))
     assert images.dtype == dtype
     np.testing.assert_array_equal(16 * images, sklearn.datasets.load_digits().images)
 
 
 def test_images_of_other_rows_are_refused():
-    message = "X must have 64 or 61 columns, got 60. Give rows like those of load_digits."
+    message = "X must have 64 or 61 columns, got 60. Give rows of digits, of 8 x 8 pixels."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         datasets.digit_images(np.zeros((2, 60)))
     with pytest.raises(ValueError, match="X must be finite, got NaN"):
@@ -277,8 +279,8 @@ def test_mnist_without_a_connection_says_what_to_do(monkeypatch, tmp_path, error
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fetch)
     message = (
         f"fetch_mnist expected 'mnist_784' in the cache {tmp_path / 'openml'}, or a connection to openml.org to download it once, "
-        f"got {type(error).__name__}: {error}. Connect, copy that folder from a machine that has it, or use load_digits, "
-        "which needs no download."
+        f"got {type(error).__name__}: {error}. Connect, copy that folder from a machine that has it, or use "
+        "load_dequantised_digits, which needs no download."
     )
     with pytest.raises(OSError, match=f"^{re.escape(message)}$") as caught:
         datasets.fetch_mnist(data_home=tmp_path)
@@ -337,7 +339,7 @@ def test_bad_arguments(openml, function, name, value, error, message):
     assert openml[1] == []
 
 
-@pytest.mark.parametrize("function", [*MAKERS.values(), datasets.load_digits, datasets.fetch_mnist])
+@pytest.mark.parametrize("function", [*MAKERS.values(), datasets.load_dequantised_digits, datasets.fetch_mnist])
 def test_bad_seeds(openml, function):
     message = "random_state must be None, a non-negative integer, a numpy RandomState or Generator, got -1."
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

@@ -248,11 +248,13 @@ CHOICES = [
      "Conv(image_shape=(height, width)) or Conv(image_shape=(channels, height, width))."),
     ("images of another size", lambda m: fit(network=Conv((3, 3))), ValueError,
      "image_shape=(3, 3) has 9 values and the data have 4 features. Make them agree: Conv(image_shape=...)."),
-    ("an unknown posterior", lambda m: fit(kind=VAE, posterior="normal"), ValueError,
-     "posterior must be one of 'point', 'gaussian', 'full', 'planar', 'spline' or an instance of "
+    ("an unknown encoder", lambda m: fit(kind=VAE, encoder="normal"), ValueError,
+     "encoder must be one of 'point', 'gaussian', 'full', 'planar', 'spline' or an instance of "
      "skcvae.posteriors.PosteriorFamily, got 'normal'."),
-    ("a VAE of points", lambda m: fit(kind=VAE, posterior="point"), ValueError,
-     "posterior='point' has no density, which this loss needs. Use posterior='gaussian', or WAE."),
+    ("a parameter's former name", lambda m: VAE(posterior="full"), TypeError,
+     "VAE has no parameter posterior any more: it is encoder now. Write encoder='full'."),
+    ("a VAE of points", lambda m: fit(kind=VAE, encoder="point"), ValueError,
+     "encoder='point' has no density, which this loss needs. Use encoder='gaussian', or WAE."),
     ("an unknown divergence", lambda m: fit(kind=WAE, divergence="kl"), ValueError,
      "divergence must be one of 'mmd', 'sinkhorn', 'sliced', 'adversarial' or an instance of skcvae.divergences.Divergence, got "
      "'kl'."),
@@ -376,7 +378,7 @@ AROUND = [
     ("a data set without rows", lambda m: datasets.make_gaussian_grid(0), ValueError,
      "n_samples must be an integer of at least 1, got 0."),
     ("rows of no digits", lambda m: datasets.digit_images(X), ValueError,
-     "X must have 64 or 61 columns, got 4. Give rows like those of load_digits."),
+     "X must have 64 or 61 columns, got 4. Give rows of digits, of 8 x 8 pixels."),
     ("samples of two widths", lambda m: metrics.mmd(X, X[:, :3]), ValueError,
      "x and y must have the same number of columns, got 4 and 3. Give points of one space."),
     ("a sample with missing values", lambda m: metrics.sliced_wasserstein(X, put(np.nan)), ValueError,

@@ -13,7 +13,7 @@ OTHER_PRIORS = [CoupledVAE(prior=name, random_state=0, **SMALLEST) for name in P
 TINY = {"max_iter": 2, "hidden_layer_sizes": (), "pool_size": 64, "random_state": 0}
 WITH_ENCODER = [
     *(model(max_iter=5, hidden_layer_sizes=(16,), pool_size=256, random_state=0) for model in (VAE, WAE, InfoVAE)),
-    *(VAE(posterior=name, **TINY) for name in ("full", "planar")),
+    *(VAE(encoder=name, **TINY) for name in ("full", "planar")),
     *(WAE(divergence=name, **TINY) for name in ("sinkhorn", "sliced", "adversarial")),
     *(VAE(prior=name, **TINY) for name in PRIORS if name not in ("gaussian", "categorical")),
     *(WAE(prior=name, **TINY) for name in PRIORS if name != "gaussian"),

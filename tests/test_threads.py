@@ -59,8 +59,8 @@ MODELS = {
     "CoupledVAE, sampler": CoupledVAE(prior=sampler, **FAST, formulation=SOLVER),
     "CoupledVAE, networks": CoupledVAE(formulation="dual", potential="network", prior="mixture", **FAST),
     "VAE": VAE(**FAST),
-    "VAE, planar": VAE(posterior="planar", **FAST),
-    "VAE, full": VAE(posterior="full", prior=torch.distributions.Laplace(torch.zeros(2), torch.ones(2)), **FAST),
+    "VAE, planar": VAE(encoder="planar", **FAST),
+    "VAE, full": VAE(encoder="full", prior=torch.distributions.Laplace(torch.zeros(2), torch.ones(2)), **FAST),
     "VAE, layers that draw": VAE(network=(drawing, drawing), **FAST),
     "WAE": WAE(**FAST),
     "WAE, sampler": WAE(prior=sampler, **FAST),
@@ -69,7 +69,7 @@ MODELS = {
     "WAE, filling": WAE(network=(nn.Linear(4, 2), Filling()), **FAST),
 }
 if importlib.util.find_spec("zuko") is not None:
-    MODELS["VAE, spline"] = VAE(posterior="spline", **FAST)
+    MODELS["VAE, spline"] = VAE(encoder="spline", **FAST)
 
 
 @contextmanager

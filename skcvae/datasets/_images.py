@@ -26,20 +26,17 @@ N_MNIST = 70_000
 NETWORK_ERRORS = (URLError, TimeoutError, ConnectionError, HTTPException)
 
 
-def load_digits(
-    *, dequantise: bool = True, drop_constant: bool = True, random_state: object = 0
-) -> tuple[NDArray[np.float64], Classes]:
+def load_dequantised_digits(*, drop_constant: bool = True, random_state: object = 0) -> tuple[NDArray[np.float64], Classes]:
     r"""Scikit-learn's handwritten digits, 1797 images of 8 x 8 pixels, with a density.
 
     .. math:: x_{ik} = \frac{p_{ik} + u_{ik}}{17}, \qquad u_{ik} \sim \mathcal U[0, 1)
 
     from the grey values :math:`p_{ik} \in \{0, \dots, 16\}`, which are :math:`\lfloor 17 x_{ik} \rfloor`. Grey values themselves
     have no density: a continuous model can raise their likelihood without bound. `digit_images` gives the rows back their shape.
+    The grey values are `sklearn.datasets.load_digits`.
 
     Parameters
     ----------
-    dequantise : bool, default=True
-        Whether to add noise. Otherwise X is :math:`p/16`, from 0 to 1.
     drop_constant : bool, default=True
         Whether to leave out the three pixels that are 0 in every image.
     random_state : int, RandomState, Generator or None, default=0
@@ -62,25 +59,25 @@ def load_digits(
 
     Examples
     --------
-    >>> from skcvae.datasets import load_digits
-    >>> X, y = load_digits()
+    >>> from skcvae.datasets import load_dequantised_digits
+    >>> X, y = load_dequantised_digits()
     >>> X.shape, bool(0 < X.min() < X.max() < 1)
     ((1797, 61), True)
     """
     grey, y = sklearn.datasets.load_digits(return_X_y=True)
-    X = (grey + make_rng(random_state).random(grey.shape)) / 17 if dequantise else grey / 16
+    X = (grey + make_rng(random_state).random(grey.shape)) / 17
     return X[:, VARYING] if drop_constant else X, y
 
 
 def digit_images(X: ArrayLike) -> NDArray:
-    r"""Rows like those of `load_digits` as images, with 0 for the pixels that it left out.
+    r"""Rows like those of `load_dequantised_digits` as images, with 0 for the pixels that it left out.
 
     .. math:: (n, 61) \text{ or } (n, 64) \to (n, 8, 8)
 
     Parameters
     ----------
     X : array of shape (n, 61) or (n, 64)
-        Such as what a model fitted to `load_digits` draws.
+        Such as what a model fitted to `load_dequantised_digits` draws.
 
     Returns
     -------
@@ -93,14 +90,14 @@ def digit_images(X: ArrayLike) -> NDArray:
 
     Examples
     --------
-    >>> from skcvae.datasets import digit_images, load_digits
-    >>> X, y = load_digits()
+    >>> from skcvae.datasets import digit_images, load_dequantised_digits
+    >>> X, y = load_dequantised_digits()
     >>> digit_images(X[:10]).shape
     (10, 8, 8)
     """
     rows = check_rows("X", X)
     if rows.shape[1] not in (64, len(VARYING)):
-        raise ValueError(f"X must have 64 or {len(VARYING)} columns, got {rows.shape[1]}. Give rows like those of load_digits.")
+        raise ValueError(f"X must have 64 or {len(VARYING)} columns, got {rows.shape[1]}. Give rows of digits, of 8 x 8 pixels.")
     images = np.zeros((len(rows), 64), dtype=rows.dtype)
     images[:, VARYING if rows.shape[1] < 64 else slice(None)] = rows
     return images.reshape(-1, 8, 8)
@@ -177,6 +174,6 @@ def _openml_mnist(data_home: str | os.PathLike[str] | None) -> tuple[NDArray, ND
         folder = Path(sklearn.datasets.get_data_home(data_home)) / "openml"
         raise ConnectionError(
             f"fetch_mnist expected 'mnist_784' in the cache {folder}, or a connection to openml.org to download it once, got "
-            f"{type(error).__name__}: {error}. Connect, copy that folder from a machine that has it, or use load_digits, "
-            "which needs no download."
+            f"{type(error).__name__}: {error}. Connect, copy that folder from a machine that has it, or use "
+            "load_dequantised_digits, which needs no download."
         ) from error

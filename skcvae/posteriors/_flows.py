@@ -214,7 +214,7 @@ def _zuko_flows() -> Any:
         try:
             import zuko.flows
         except ImportError:
-            text = "SplineFlow needs the library zuko: pip install 'skcvae[flows]', or choose posterior='planar'."
+            text = "SplineFlow needs the library zuko: pip install 'skcvae[flows]', or choose encoder='planar'."
             raise ImportError(text) from None
         finally:
             Distribution._validate_args = before

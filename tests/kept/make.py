@@ -17,7 +17,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     small = {"hidden_layer_sizes": (4,), "pool_size": 64, "max_iter": 20, "random_state": 0}
     coupled = CoupledVAE(prior="mixture", formulation=SemiDual(polish_rounds=1, max_draws=64), **small)
-    for name, model in (("VAE", VAE(posterior="planar", **small)), ("CoupledVAE", coupled)):
+    for name, model in (("VAE", VAE(encoder="planar", **small)), ("CoupledVAE", coupled)):
         model.fit(X).save(HERE / f"{name}.skcvae")
         np.save(HERE / f"{name}.npy", model.score_samples(X[:5]))
 
