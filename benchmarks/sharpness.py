@@ -6,7 +6,9 @@ the stem of steep layers. CoupledVAE has its default learning rate and `polish_r
 The classifier, precision, coverage and the memorised share are of 2440 samples, the nats of 1000 held-out and of 1000 fitted
 images; seconds are those of one core for the fit alone. A killed run goes on at the next cell.
 
-Run: python benchmarks/sharpness.py [--data PATH] [--seeds 0 1 2] [--components 8] [--models ...] [--table]
+`--figure` draws decoder means of samples of the models of seed 0 that are kept, in figures/sharpness-K.png.
+
+Run: python benchmarks/sharpness.py [--data PATH] [--seeds 0 1 2] [--components 8] [--models ...] [--table | --figure]
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import argparse
 import warnings
 from typing import Any
 
+import matplotlib.pyplot as plt
 from cells import Cells, spread, table
+from figures import save, tiles
 from mnist import N_HELD_OUT, N_SCORED, images, quality
 from zoo import two_stage
 
@@ -27,6 +31,7 @@ WEIGHT = 2.0
 NETWORK = Conv((28, 28), channels=(16, 32), activation="steep")
 ROUNDS = {f"CoupledVAE, {rounds} rounds": rounds for rounds in (0, 1, 2, 4)}
 STEPS = {f"VAE, {steps} steps": steps for steps in (500, 1500)}
+SHOWN, N_ROWS = ("VAE, 500 steps", "CoupledVAE, 2 rounds"), 9
 COLUMNS = {
     "nats": ".1f",
     "nats_fitted": ".1f",
@@ -80,6 +85,18 @@ def printed(cells: Cells, k: int) -> str:
     return table(["model", "seeds", *COLUMNS], lines)
 
 
+def drawn(cells: Cells, k: int, first: Any, held_out: Any) -> None:
+    """Held-out images beside samples of a VAE, of its mixture and of CoupledVAE."""
+    vae, coupled = (cells.model(lambda name=name: unfitted(name, k, 0).fit(first), model=name, k=k, seed=0) for name in SHOWN)
+    models = {SHOWN[0]: vae[0], f"{SHOWN[0]}, mixture": two_stage(vae[0], first), SHOWN[1]: coupled[0]}
+    pictures = {"held-out images": held_out[: N_ROWS * N_ROWS]}
+    pictures |= {name: model.sample(N_ROWS * N_ROWS, noise="mean", random_state=0) for name, model in models.items()}
+    figure, axes = plt.subplots(1, len(pictures), figsize=(4 * len(pictures), 4.3), layout="constrained")
+    for ax, (name, rows) in zip(axes, pictures.items(), strict=True):
+        tiles(ax, rows.reshape(N_ROWS, N_ROWS, -1), name)
+    save(figure, f"sharpness-{k}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data")
@@ -87,11 +104,16 @@ def main() -> None:
     parser.add_argument("--components", type=int, nargs="+", default=[8])
     parser.add_argument("--models", nargs="+", default=[*STEPS, *ROUNDS], choices=[*STEPS, *ROUNDS])
     parser.add_argument("--table", action="store_true", help="print the tables of what is there, and stop")
+    parser.add_argument("--figure", action="store_true", help="draw samples, and stop")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     cells = Cells("sharpness")
     if not arguments.table:
         first, held_out, _ = images(arguments.data)
+        if arguments.figure:
+            for k in arguments.components:
+                drawn(cells, k, first, held_out)
+            return
         for seed in arguments.seeds:
             for k in arguments.components:
                 for name in arguments.models:
