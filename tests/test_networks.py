@@ -283,8 +283,10 @@ def test_layers_that_are_given_in_evaluation_mode_stay_in_it(X, estimator):
     assert [part.training for part in own] == [True, False, True, True, True, True]
 
 
-def test_a_compiled_module_is_the_module(X):
+def test_a_compiled_module_is_the_module(X, monkeypatch):
     """But for its modes, of which nothing is known; the backend that compiles nothing needs no compiler here."""
+    validates = torch.distributions.Distribution._validate_args  # which torch.compile turns off for the process
+    monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", validates)
     compiled = Given(decoder=lambda *widths: torch.compile(nn.Linear(*widths), backend="eager"))
     plain, fast = (CoupledVAE(network=network, **SHORT).fit(X) for network in (Given(decoder=nn.Linear), compiled))
     np.testing.assert_allclose(fast.transform(X), plain.transform(X), rtol=0, atol=5e-3)
