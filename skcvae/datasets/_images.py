@@ -33,7 +33,7 @@ def load_dequantised_digits(*, drop_constant: bool = True, random_state: object 
 
     from the grey values :math:`p_{ik} \in \{0, \dots, 16\}`, which are :math:`\lfloor 17 x_{ik} \rfloor`. Grey values themselves
     have no density: a continuous model can raise their likelihood without bound. `digit_images` gives the rows back their shape.
-    The grey values are `sklearn.datasets.load_digits`.
+    The grey values are those of ``sklearn.datasets.load_digits``.
 
     Parameters
     ----------
