@@ -36,14 +36,15 @@ from unittest import mock
 import numpy as np
 import torch
 from cells import Cells, spread, table
-from factors import DEFAULT, SCHEDULE, digits
+from factors import DEFAULT, digits
 from gaussians25 import make_grid, within
 
 from skcvae import CoupledVAE, _phases
 from skcvae._phases import _polish, _train
 from skcvae._training import Course
 from skcvae.priors import Prior, QuantilePrior
-from skcvae.transport import GradientAscent, SemiDual, SemiDualNetwork
+from skcvae.schedule import Schedule
+from skcvae.transport import GradientAscent, SemiDual
 
 Patch = tuple[Any, str, Any]
 
@@ -64,42 +65,45 @@ def _only(index: int) -> Callable[..., Any]:
     return lambda course, layouts: _polish.polish(course, [layouts[index]])
 
 
-FIRST_STAGE_ONLY = (dataclasses.replace(_polish.STAGES[0], share=1.0),)
+SCHEDULE: Schedule = DEFAULT["schedule"]
+STAGES = SCHEDULE.stages
+FIRST_STAGE_ONLY = (dataclasses.replace(STAGES[0], share=1.0),)
 THIRD_STAGE = (
-    *_polish.STAGES[:1],
-    dataclasses.replace(_polish.STAGES[1], share=1 / 2),
-    dataclasses.replace(_polish.STAGES[1], draws=524288, batch=8),
+    *STAGES[:1],
+    dataclasses.replace(STAGES[1], share=1 / 2),
+    dataclasses.replace(STAGES[1], draws=524288, batch=8),
 )
-LAST_RATE = (*_polish.STAGES[:1], dataclasses.replace(_polish.STAGES[1], rate=3 * _polish.STAGES[1].rate))
-FORMER: list[Patch] = [
-    (_polish, "HARD_SHARE", 0.5),
-    (_polish, "STAGES", LAST_RATE),
-    (_train, "MOST_STEPS", 500),
-    (_train, "MOST_ROWS", 2048),
-]
+LAST_RATE = (*STAGES[:1], dataclasses.replace(STAGES[1], rate=3 * STAGES[1].rate))
 CELLS: dict[str, tuple[dict[str, Any], list[Patch]]] = {
     "default": ({}, []),
     "plain draws": ({}, [(QuantilePrior, "_sampler", Prior._sampler)]),
     "no annealing": ({}, [(_phases, "train", _cold)]),
     "only the linear layout": ({}, [(_phases, "polish", _only(0))]),
     "only the trained layout": ({}, [(_phases, "polish", _only(1))]),
-    "potential: network": ({"formulation": SemiDualNetwork(**SCHEDULE), "potential": "network"}, []),
-    "potential: printed ascent": ({"formulation": GradientAscent(**SCHEDULE)}, []),
-    "1 inner iteration": ({"formulation": SemiDual(batch_max_iter=1, **SCHEDULE)}, []),
-    "3 inner iterations": ({"formulation": SemiDual(batch_max_iter=3, **SCHEDULE)}, []),
-    "30 inner iterations": ({"formulation": SemiDual(batch_max_iter=30, **SCHEDULE)}, []),
+    "potential: network": ({"solver": "semi-dual-network"}, []),
+    "potential: printed ascent": ({"solver": GradientAscent()}, []),
+    "1 inner iteration": ({"solver": SemiDual(batch_max_iter=1)}, []),
+    "3 inner iterations": ({"solver": SemiDual(batch_max_iter=3)}, []),
+    "30 inner iterations": ({"solver": SemiDual(batch_max_iter=30)}, []),
     "pool of 1024": ({"pool_size": 1024}, []),
     "pool of 16384": ({"pool_size": 16384}, []),
     "random initialisation": ({}, [(_phases, "start", _random_start)]),
-    "no second stage": ({}, [(_polish, "STAGES", FIRST_STAGE_ONLY)]),
-    "a third stage": ({}, [(_polish, "STAGES", THIRD_STAGE)]),
+    "no second stage": ({"schedule": dataclasses.replace(SCHEDULE, stages=FIRST_STAGE_ONLY)}, []),
+    "a third stage": ({"schedule": dataclasses.replace(SCHEDULE, stages=THIRD_STAGE)}, []),
     "relu, rate 2e-3": ({"activation": "relu", "learning_rate_init": 2e-3}, []),
     "relu": ({"activation": "relu"}, []),
     "half of the draws where it is far off": ({}, [(_polish, "HARD_SHARE", 0.5)]),
-    "three times the last rate": ({}, [(_polish, "STAGES", LAST_RATE)]),
-    "500 training steps": ({}, [(_train, "MOST_STEPS", 500), (_train, "MOST_ROWS", 2048)]),
-    "these four at once": ({"activation": "relu", "learning_rate_init": 2e-3}, FORMER),
-    "one round of polishing": ({"formulation": SemiDual(**SCHEDULE | {"polish_rounds": 1})}, []),
+    "three times the last rate": ({"schedule": dataclasses.replace(SCHEDULE, stages=LAST_RATE)}, []),
+    "500 training steps": ({"schedule": dataclasses.replace(SCHEDULE, training_steps=500, training_rows=2048)}, []),
+    "these four at once": (
+        {
+            "activation": "relu",
+            "learning_rate_init": 2e-3,
+            "schedule": dataclasses.replace(SCHEDULE, stages=LAST_RATE, training_steps=500, training_rows=2048),
+        },
+        [(_polish, "HARD_SHARE", 0.5)],
+    ),
+    "one round of polishing": ({"schedule": dataclasses.replace(SCHEDULE, polish_rounds=1)}, []),
 }
 
 

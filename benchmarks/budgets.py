@@ -1,6 +1,6 @@
 """Quality against seconds: every model at several lengths of its schedule, on the 25 Gaussians and on digits.
 
-Protocol: CoupledVAE has its defaults and `polish_rounds` of 0 (the short round that compares layouts) to 30 (the default). The
+Protocol: CoupledVAE has its defaults and `polish_rounds` of 0 (the training alone) to 30 (the default). The
 models with an encoder make 500, 2000 and 8000 steps, the whole of their learning rate's cycle in each, with ReLU layers at their
 default rate of 1e-3 and with steep layers at 3e-3; `VAE + mixture` is that of `zoo.py`, of either. Seconds are those of the
 processor for the fit alone, one thread; a table shows the best of a model's fits within so many seconds, and which it was.
@@ -28,7 +28,7 @@ from zoo import MODELS, two_stage
 from skcvae import CoupledVAE
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 ROUNDS, STEPS = (0, 1, 2, 4, 8, 30), (500, 2000, 8000)
 RATES = {"relu": 1e-3, "steep": 3e-3}
@@ -45,7 +45,7 @@ def unfitted(name: str, data: str, seed: int, length: int, activation: str) -> A
     """The model of this name with a schedule of this length."""
     if name == "CoupledVAE":
         widths = {"hidden_layer_sizes": WIDTHS} if data == "gaussians" else {}
-        return CoupledVAE(formulation=SemiDual(polish_rounds=length), random_state=seed, **widths)
+        return CoupledVAE(schedule=Schedule(polish_rounds=length), random_state=seed, **widths)
     params: dict[str, Any] = {"learning_rate_init": RATES[activation], "max_iter": length, "random_state": seed}
     if data == "gaussians":
         network = MLP(WIDTHS, activation=activation, batch_norm=name == "WAE")

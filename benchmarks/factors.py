@@ -1,4 +1,4 @@
-"""Each factor varied alone from the default: prior, strategy, formulation, potential, weight of the marginal, proposal.
+"""Each factor varied alone from the default: prior, solver, weight of the marginal, proposal.
 
 Protocol: `CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, random_state=0)` with at most ten rounds of polishing and pools
 of at most 32768 draws, on
@@ -26,14 +26,14 @@ from sklearn.model_selection import train_test_split
 
 from skcvae import CoupledVAE
 from skcvae.datasets import load_dequantised_digits
-from skcvae.transport import Dual, DualNetwork, GradientAscent, SemiDual, SemiDualNetwork
+from skcvae.schedule import Schedule
+from skcvae.transport import GradientAscent
 
-SCHEDULE: dict[str, Any] = {"polish_rounds": 10, "max_draws": 32768}
 DEFAULT: dict[str, Any] = {
     "hidden_layer_sizes": (128, 128),
     "max_iter": 1000,
     "random_state": 0,
-    "formulation": SemiDual(**SCHEDULE),
+    "schedule": Schedule(polish_rounds=10, max_draws=32768),
 }
 CELLS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -43,11 +43,11 @@ CELLS: dict[str, dict[str, Any]] = {
     "prior: Laplace, from torch": {"prior": torch.distributions.Laplace(torch.zeros(2), torch.ones(2))},
     "prior: a function": {"prior": lambda n, seed: np.random.default_rng(seed).normal(size=(n, 2))},
     "prior: atoms": {"prior": "categorical"},
-    "strategy: primal": {"strategy": "primal"},
-    "potential: network": {"formulation": SemiDualNetwork(**SCHEDULE), "potential": "network"},
-    "formulation: dual": {"formulation": Dual(**SCHEDULE)},
-    "dual, networks": {"formulation": DualNetwork(**SCHEDULE), "potential": "network"},
-    "printed gradient ascent": {"formulation": GradientAscent(**SCHEDULE)},
+    "strategy: primal": {"solver": "semi-dual-primal"},
+    "potential: network": {"solver": "semi-dual-network"},
+    "formulation: dual": {"solver": "dual"},
+    "dual, networks": {"solver": "dual-network"},
+    "printed gradient ascent": {"solver": GradientAscent()},
     "varsigma: 0": {"varsigma": 0.0},
     "varsigma: 1": {"varsigma": 1.0},
     "varsigma: 10": {"varsigma": 10.0},

@@ -25,7 +25,7 @@ from cells import table
 
 import skcvae
 from skcvae import CoupledVAE
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 #: What a row may take, in ms, the memory beside the pool over the pool, and the file over the pool and the weights.
 BUDGETS = {"transform, float32": 60.0, "transform, float64": 150.0, "memory": 0.5, "file": 1.1}
@@ -34,8 +34,8 @@ BUDGETS = {"transform, float32": 60.0, "transform, float64": 150.0, "memory": 0.
 def fitted(n_draws: int, n_features: int) -> CoupledVAE:
     """A barely fitted model: only sizes count here."""
     X = np.random.default_rng(0).random((200, n_features), dtype=np.float32)
-    solver = SemiDual(polish_rounds=1, max_draws=n_draws, max_iter=3)
-    return CoupledVAE(pool_size=n_draws, formulation=solver, max_iter=20, hidden_layer_sizes=(64,), random_state=0).fit(X)
+    short = Schedule(polish_rounds=1, max_draws=n_draws, solve_max_iter=3)
+    return CoupledVAE(pool_size=n_draws, schedule=short, max_iter=20, hidden_layer_sizes=(64,), random_state=0).fit(X)
 
 
 def milliseconds(run: Callable[[], Any], repeats: int) -> float:

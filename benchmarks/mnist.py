@@ -42,7 +42,7 @@ from zoo import MODELS, build, two_stage
 from skcvae import metrics
 from skcvae.datasets import fetch_mnist
 from skcvae.networks import Conv
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 NETWORK, N_STEPS = Conv((28, 28), channels=(16, 32)), 8000
 N_FIT, N_HELD_OUT, N_CHOSEN_ON, N_SCORED, N_TOLD = 2560, 2440, 512, 1000, 1000
@@ -90,7 +90,7 @@ def fitted(name: str, k: int, value: float, rate: float, seed: int, X: np.ndarra
     params: dict[str, Any] = {"likelihood": "bernoulli", "network": NETWORK, "random_state": seed}
     if name == "CoupledVAE":
         proposal = "encoder" if k > WIDE else "prior"
-        params |= {"max_iter": 1000, "formulation": SemiDual(polish_rounds=5), "proposal": proposal}
+        params |= {"max_iter": 1000, "schedule": Schedule(polish_rounds=5), "proposal": proposal}
     else:
         params |= {"max_iter": n_steps}
     return build(name, k, value, learning_rate_init=rate, **params).fit(X)

@@ -22,7 +22,7 @@ from factors import digits
 from skcvae import CoupledVAE
 from skcvae._place import HOST
 from skcvae.posteriors import LocalInference, PoolInference, defensive_draws, posterior
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 N_ROWS, LONG_RUN, PER_BLOCK = 50, 2**17, 2**14
 
@@ -44,9 +44,9 @@ def long_run(inference: LocalInference, x: torch.Tensor, prior_draws: torch.Tens
 def rows(k: int) -> None:
     """The table's rows of one latent dimension."""
     first, second = digits()
-    solver = SemiDual(polish_rounds=3, max_draws=16384)
+    short = Schedule(polish_rounds=3, max_draws=16384)
     start = time.perf_counter()
-    model = CoupledVAE(k, proposal="encoder", formulation=solver, random_state=0).fit(first)
+    model = CoupledVAE(k, proposal="encoder", schedule=short, random_state=0).fit(first)
     seconds = time.perf_counter() - start
     inference = model._fitted.at(HOST).inference
     assert isinstance(inference, LocalInference)

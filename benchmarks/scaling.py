@@ -7,7 +7,7 @@ Protocol: data of 16 features, a curved two-dimensional surface with noise: x = 
 - *disk*: float32 rows in a `numpy.memmap`, larger than the memory that the process may allocate (`RLIMIT_DATA`, which does not
   count pages of a mapped file), fitted and transformed; peak of what was allocated.
 - *inference*: `transform` and `score_samples` of 1e6 float32 rows by a pool of 4096, and the floor of kernels.py for as many pairs.
-- *rows*: `CoupledVAE(max_iter=1000, formulation=SemiDual(polish_rounds=10, max_rows=r))` on 1e5 rows of this surface and of the 25
+- *rows*: `CoupledVAE(max_iter=1000, schedule=Schedule(polish_rounds=10, max_rows=r))` on 1e5 rows of this surface and of the 25
   Gaussians: held-out score of 4096 rows, share of samples within 4 standard deviations, marginal error, seconds.
 
 A killed run goes on at the next cell.
@@ -35,7 +35,7 @@ from cells import Cells, shown, table
 from gaussians25 import make_grid, within
 
 from skcvae import VAE, CoupledVAE, _training
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 PARTS = ("steps", "disk", "inference", "rows")
 SIZES = (1000, 10_000, 100_000, 1_000_000)
@@ -103,7 +103,7 @@ def on_disk(path: str, n_rows: int) -> None:
     """Fit and transform rows on disk under the cap; run by `capped` in a process of its own."""
     resource.setrlimit(resource.RLIMIT_DATA, (int(ALLOWED), int(ALLOWED)))
     X = np.memmap(path, np.float32, "r", shape=(n_rows, 16))
-    for model in (CoupledVAE(max_iter=200, formulation=SemiDual(polish_rounds=3)), VAE(max_iter=200)):
+    for model in (CoupledVAE(max_iter=200, schedule=Schedule(polish_rounds=3)), VAE(max_iter=200)):
         begin = time.perf_counter()
         model.set_params(random_state=0).fit(X)
         fitted = time.perf_counter() - begin
@@ -129,8 +129,8 @@ def capped() -> dict[str, Any]:
 def inference() -> dict[str, float]:
     """Seconds for a million rows, and the least that as many pairs can take."""
     X = surface(10**6, 2)
-    solver = SemiDual(polish_rounds=1, max_draws=4096, tol=1.0)
-    model = CoupledVAE(max_iter=100, random_state=0, formulation=solver).fit(X[:5000])
+    short = Schedule(polish_rounds=1, max_draws=4096, marginal_tol=1.0)
+    model = CoupledVAE(max_iter=100, random_state=0, schedule=short).fit(X[:5000])
     least = kernels.floor(kernels.Case("4096x1000000x16", "float32"))
     work = {"floor_s": least, "transform_s": lambda: model.transform(X), "score_samples_s": lambda: model.score_samples(X)}
     taken: dict[str, list[float]] = {name: [] for name in work}
@@ -147,9 +147,9 @@ def sampled(data: str, max_rows: int) -> dict[str, Any]:
     n = N_ROWS + N_HELD_OUT
     X = surface(n, 1) if data == "surface" else make_grid(0.05, 0, n // 25 + 1)[:n].astype(np.float32)
     X = X[np.random.default_rng(0).permutation(n)]
-    formulation = SemiDual(polish_rounds=10, max_rows=max_rows)
+    schedule = Schedule(polish_rounds=10, max_rows=max_rows)
     begin = time.perf_counter()
-    model = CoupledVAE(max_iter=1000, random_state=0, formulation=formulation).fit(X[:N_ROWS])
+    model = CoupledVAE(max_iter=1000, random_state=0, schedule=schedule).fit(X[:N_ROWS])
     row = {"s": time.perf_counter() - begin, "nats": model.score(X[N_ROWS:]), "error": model.coupling_.marginal_error}
     return row | ({"within": within(model.sample(5000, random_state=1))} if data != "surface" else {})
 

@@ -34,7 +34,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from skcvae import VAE, CoupledVAE, _training
 from skcvae.networks import MLP, Conv, Network
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 HIDDEN = (256, 256, 256)
 BLOCK, BLOCKS = 20, 20
@@ -134,8 +134,8 @@ def steps(X: np.ndarray, network: Network, likelihood: str, makers: list[Callabl
     clock = StepClock([make(x, network, likelihood) for make in makers])
     whole, _training.repeat = _training.repeat, clock.repeat
     try:
-        solver = SemiDual(polish_rounds=0, tol=1.0)
-        schedule = {"max_iter": 2 * BLOCK * BLOCKS, "random_state": 0, "formulation": solver}
+        short = Schedule(polish_rounds=0, marginal_tol=1.0)
+        schedule = {"max_iter": 2 * BLOCK * BLOCKS, "random_state": 0, "schedule": short}
         CoupledVAE(network=network, likelihood=likelihood, **schedule).fit(X)
     finally:
         _training.repeat = whole
@@ -169,8 +169,8 @@ def peak() -> float:
 def transform_row(n: int) -> str:
     """Seconds and growth of the peak memory beyond input and output for transforming n x 64 rows."""
     rng = np.random.default_rng(0)
-    solver = SemiDual(max_draws=4096, tol=1.0)
-    model = CoupledVAE(max_iter=20, hidden_layer_sizes=(32,), random_state=0, formulation=solver).fit(rng.normal(size=(500, 64)))
+    short = Schedule(max_draws=4096, marginal_tol=1.0)
+    model = CoupledVAE(max_iter=20, hidden_layer_sizes=(32,), random_state=0, schedule=short).fit(rng.normal(size=(500, 64)))
     X = rng.normal(size=(n, 64))
     model.transform(X[:100])
     before = peak()

@@ -23,7 +23,7 @@ from sklearn.model_selection import ParameterGrid, train_test_split
 from skcvae import CoupledVAE
 from skcvae.datasets import digit_images, load_dequantised_digits
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 
 def best_mixture(X: np.ndarray) -> GaussianMixture:
@@ -70,7 +70,7 @@ def main() -> None:
         likelihood=GaussianLikelihood("learned_per_feature", floor=0.1),
         hidden_layer_sizes=(128, 128),
         max_iter=1000,
-        formulation=SemiDual(polish_rounds=10),
+        schedule=Schedule(polish_rounds=10),
         random_state=0,
         verbose=True,
     )

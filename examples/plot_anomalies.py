@@ -15,7 +15,7 @@ from sklearn.metrics import RocCurveDisplay, roc_auc_score
 
 from skcvae import CoupledVAE
 from skcvae.datasets import make_rings
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, _ = make_rings(1200, n_rings=2, random_state=0)
 rng = np.random.default_rng(0)
@@ -28,8 +28,8 @@ is_strange = np.repeat([0, 1], [len(normal), len(strange)])
 
 # %%
 # A fit on rows that are taken for normal, and for comparison one Gaussian around all of them.
-solver = SemiDual(polish_rounds=5, max_draws=16384)
-model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, formulation=solver, random_state=0).fit(X_train)
+short = Schedule(polish_rounds=5, max_draws=16384)
+model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, random_state=0).fit(X_train)
 envelope = EllipticEnvelope(random_state=0).fit(X_train)
 scores = {"CoupledVAE": -model.score_samples(X_test), "one Gaussian": -envelope.score_samples(X_test)}
 for name, score in scores.items():

@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.datasets import make_pinwheel
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 warnings.simplefilter("ignore")
 
@@ -27,7 +27,7 @@ X, _ = make_pinwheel(600, random_state=0)
 # The models. The coupled one gets a short schedule of polishing, so that this page builds in a minute. A WAE's penalty is on
 # another scale than its reconstruction term, in nats, and needs to be large.
 
-short = SemiDual(polish_rounds=3, max_draws=8192)
+short = Schedule(polish_rounds=3, max_draws=8192)
 shared = {"hidden_layer_sizes": (64, 64), "max_iter": 800, "random_state": 0}
 models = {
     "Gaussian mixture": GaussianMixture(10, random_state=0),
@@ -35,7 +35,7 @@ models = {
     "VAE, planar flows": VAE(encoder="planar", **shared),
     "WAE": WAE(penalty=300, **shared),
     "InfoVAE": InfoVAE(lambd=100, **shared),
-    "CoupledVAE": CoupledVAE(formulation=short, **{**shared, "max_iter": 400}),
+    "CoupledVAE": CoupledVAE(schedule=short, **{**shared, "max_iter": 400}),
 }
 scores = {name: cross_val_score(model, X, cv=2) for name, model in models.items()}
 for name, values in scores.items():

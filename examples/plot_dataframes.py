@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcvae import CoupledVAE
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, y = load_wine(return_X_y=True, as_frame=True)
 kept = ["alcohol", "hue", "proline"]
@@ -23,8 +23,8 @@ encoded = [name for name in X.columns if name not in kept]
 
 # %%
 # Names come from the class and the component, as in scikit-learn.
-quick = SemiDual(polish_rounds=2, max_draws=16384)
-model = CoupledVAE(hidden_layer_sizes=(32,), max_iter=300, formulation=quick, random_state=0)
+short = Schedule(polish_rounds=2, max_draws=16384)
+model = CoupledVAE(hidden_layer_sizes=(32,), max_iter=300, schedule=short, random_state=0)
 columns = ColumnTransformer(
     [("latent", make_pipeline(StandardScaler(), model), encoded), ("as it is", "passthrough", kept)],
     verbose_feature_names_out=False,

@@ -15,7 +15,7 @@ from skcvae import CoupledVAE
 from skcvae.datasets import digit_images, load_dequantised_digits
 from skcvae.display import LatentDisplay, ReconstructionDisplay, SamplesDisplay
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, y = load_dequantised_digits()
 X_train, X_test, _, y_test = train_test_split(X, y, test_size=0.25, random_state=0)
@@ -27,7 +27,7 @@ model = CoupledVAE(
     likelihood=GaussianLikelihood("learned_per_feature", floor=0.1),
     hidden_layer_sizes=(64, 64),
     max_iter=400,
-    formulation=SemiDual(polish_rounds=3, max_draws=16384),
+    schedule=Schedule(polish_rounds=3, max_draws=16384),
     random_state=0,
 ).fit(X_train)
 print(f"log-likelihood: {model.score(X_train):.2f} nats fitted, {model.score(X_test):.2f} held out")

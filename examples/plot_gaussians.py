@@ -14,15 +14,15 @@ import numpy as np
 from skcvae import CoupledVAE
 from skcvae.datasets import gaussian_grid_means, make_gaussian_grid
 from skcvae.metrics import high_density_ratio, mode_mass_kl, modes_recovered, std_within_modes
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, _ = make_gaussian_grid(1500, random_state=0)
 means = gaussian_grid_means()
 
 # %%
 # A shortened fit. ``CoupledVAE(random_state=0).fit(X)`` takes about a minute and draws less between the clusters.
-short = SemiDual(polish_rounds=15, max_draws=32768)
-model = CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, formulation=short, random_state=0).fit(X)
+short = Schedule(polish_rounds=15, max_draws=32768)
+model = CoupledVAE(hidden_layer_sizes=(128, 128), max_iter=1000, schedule=short, random_state=0).fit(X)
 
 # %%
 # `skcvae.metrics` measures samples against the known means. Fresh points from the true law say what is the best to expect.

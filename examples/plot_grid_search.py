@@ -14,12 +14,12 @@ from sklearn.datasets import make_moons
 from sklearn.model_selection import GridSearchCV, train_test_split
 
 from skcvae import CoupledVAE
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, _ = make_moons(400, noise=0.08, random_state=0)
 X_train, X_test = train_test_split(X, test_size=0.25, random_state=0)
-solver = SemiDual(polish_rounds=1, max_draws=4096, tol=5e-3)
-quick = CoupledVAE(hidden_layer_sizes=(32, 32), max_iter=100, pool_size=1024, formulation=solver, random_state=0)
+short = Schedule(polish_rounds=1, max_draws=4096, marginal_tol=5e-3)
+quick = CoupledVAE(hidden_layer_sizes=(32, 32), max_iter=100, pool_size=1024, schedule=short, random_state=0)
 
 # %%
 # One grid over four factors. ``varsigma=inf`` holds the aggregate posterior to the prior; 0 is maximum likelihood.
@@ -27,7 +27,7 @@ grid = {
     "prior": ["gaussian", "uniform", "mixture"],
     "epsilon": [0.3, 1.0],
     "varsigma": [1.0, np.inf],
-    "strategy": ["dual", "primal"],
+    "solver": ["semi-dual", "semi-dual-primal"],
 }
 search = GridSearchCV(quick, grid, cv=2).fit(X_train)
 print(f"best of {len(search.cv_results_['params'])}: {search.best_params_}")

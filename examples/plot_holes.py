@@ -14,15 +14,15 @@ import numpy as np
 from skcvae import VAE, CoupledVAE
 from skcvae.display import AggregatePosteriorDisplay, HoleDisplay
 from skcvae.metrics import high_density_ratio, mmd_test
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 means = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]])
 rng = np.random.default_rng(0)
 X = np.repeat(means, 200, axis=0) + 0.1 * rng.normal(size=(800, 2))
-solver = SemiDual(polish_rounds=8, max_draws=16384)
+short = Schedule(polish_rounds=8, max_draws=16384)
 models = {
     "VAE": VAE(hidden_layer_sizes=(64, 64), max_iter=2000, random_state=0).fit(X),
-    "CoupledVAE": CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, formulation=solver, random_state=0).fit(X),
+    "CoupledVAE": CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, random_state=0).fit(X),
 }
 
 # %%

@@ -18,11 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 from skcvae import CoupledVAE
 from skcvae.display import LatentDisplay
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, y = load_wine(return_X_y=True, as_frame=True)
-quick = SemiDual(polish_rounds=2, max_draws=8192, tol=1e-2)
-latent = CoupledVAE(hidden_layer_sizes=(32,), max_iter=150, pool_size=2048, formulation=quick, random_state=0)
+short = Schedule(polish_rounds=2, max_draws=8192, marginal_tol=1e-2)
+latent = CoupledVAE(hidden_layer_sizes=(32,), max_iter=150, pool_size=2048, schedule=short, random_state=0)
 pipeline = make_pipeline(StandardScaler(), latent, LogisticRegression())
 
 # %%

@@ -14,12 +14,12 @@ from sklearn.model_selection import train_test_split
 
 from skcvae import CoupledVAE
 from skcvae.datasets import make_pinwheel
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, _ = make_pinwheel(800, n_arms=3, random_state=0)
 X_train, X_test = train_test_split(X, random_state=0)
 quick = {"hidden_layer_sizes": (64, 64), "max_iter": 400, "random_state": 0}
-quick |= {"formulation": SemiDual(polish_rounds=3, max_draws=16384)}
+quick |= {"schedule": Schedule(polish_rounds=3, max_draws=16384)}
 models = {
     "gaussian": CoupledVAE(2, prior="gaussian", **quick).fit(X_train),
     "dirichlet": CoupledVAE(3, prior="dirichlet", **quick).fit(X_train),

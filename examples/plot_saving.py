@@ -17,11 +17,11 @@ import numpy as np
 import skcvae
 from skcvae import CoupledVAE
 from skcvae.datasets import make_pinwheel
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 X, _ = make_pinwheel(800, random_state=0)
-solver = SemiDual(polish_rounds=5, max_draws=16384)
-model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, formulation=solver, random_state=0).fit(X)
+short = Schedule(polish_rounds=5, max_draws=16384)
+model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, random_state=0).fit(X)
 
 # %%
 # The size of the file is that of the network and of the pool of prior draws behind all inference.

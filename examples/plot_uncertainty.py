@@ -13,13 +13,13 @@ import numpy as np
 
 from skcvae import CoupledVAE
 from skcvae.display import PosteriorDisplay
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 rng = np.random.default_rng(0)
 t = rng.uniform(-1, 1, 600)
 X = np.column_stack([t, np.where(rng.random(600) < 0.5, t, -t)]) + 0.04 * rng.normal(size=(600, 2))
-solver = SemiDual(polish_rounds=5, max_draws=16384)
-model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, formulation=solver, random_state=0).fit(X)
+short = Schedule(polish_rounds=5, max_draws=16384)
+model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, random_state=0).fit(X)
 
 # %%
 # Moments for every row. The size of the covariance is large where a row says little of where it comes from.

@@ -1,6 +1,18 @@
 """Deep generative latent-variable models behind scikit-learn's interface."""
 
-from skcvae import _persistence, datasets, display, divergences, likelihoods, metrics, networks, posteriors, priors, transport
+from skcvae import (
+    _persistence,
+    datasets,
+    display,
+    divergences,
+    likelihoods,
+    metrics,
+    networks,
+    posteriors,
+    priors,
+    schedule,
+    transport,
+)
 from skcvae._coupled import CoupledVAE
 from skcvae._infovae import InfoVAE
 from skcvae._persistence import load
@@ -25,5 +37,6 @@ __all__ = [
     "networks",
     "posteriors",
     "priors",
+    "schedule",
     "transport",
 ]

@@ -56,6 +56,11 @@ SHARED = {
         over half as many steps as were made, and training ends.
     n_iter_no_change : int, default=10
         Windows to wait for.
+    early_stopping : bool, default=False
+        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with an `X_val`. The rows
+        are chosen by `random_state` where it is an int, and are always the same ones otherwise.
+    validation_fraction : float between 0 and 1, default=0.1
+        Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given an `X_val`.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is a GPU where there is one.
     random_state : None, int, numpy Generator or RandomState, default=None
@@ -75,8 +80,8 @@ SHARED = {
     loss_curve_ : list of float
         Loss in nats of each step's minibatch.
     validation_scores_ : list of float or None
-        Minus the loss of X_val after every 50 steps, in nats, without the divergence of the aggregate posterior. Only where `fit`
-        was given X_val.
+        Minus the loss of X_val after every 50 steps, in nats, without the divergence of the aggregate posterior. Only where
+        there were rows that were not fitted, by `fit`'s X_val or by `early_stopping`.
     converged_ : bool
         Whether training stopped by itself, before `max_iter`.
     prior_, likelihood_, encoder_, module_ : objects

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import numbers
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,18 @@ CATEGORIES = ("categor", "enum")
 ENCODE = "Encode text and categories as numbers (OneHotEncoder), or leave them out."
 FILL = "Fill what is missing (SimpleImputer), or leave these rows out."
 CLIP = "Clip it, or leave these rows out."
-#: Names that parameters had in version 0.1, and their present ones; for version 0.2 only.
-FORMER_NAMES = {"posterior": "encoder"}
+#: Names that parameters had in version 0.1, each with a parameter of its successor and what to write; for version 0.2 only.
+FORMER_NAMES = {
+    "posterior": ("encoder", "It is encoder now: write encoder={value}."),
+    **dict.fromkeys(
+        ("formulation", "strategy", "potential"),
+        ("solver", "It is part of solver now: write solver='dual-network', or another of skcvae.transport.SOLVERS."),
+    ),
+    **{
+        former: ("schedule", f"It is part of the schedule now: write CoupledVAE(schedule=Schedule({former}={{value}})).")
+        for former in ("polish_rounds", "max_draws", "max_rows")
+    },
+}
 
 
 def shown(value: object) -> str:
@@ -386,10 +397,25 @@ def _largest_deviation(X: NDArray, size: float) -> float:
     return size * float(np.sqrt(total / len(X)).max())
 
 
+def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> None:
+    """Warn of the first column of validation rows whose median is outside the range of X: most likely in other units."""
+    low = np.min([block.min(0) for block in blocks(X)], axis=0)
+    high = np.max([block.max(0) for block in blocks(X)], axis=0)
+    median = np.median(as_floats(X_val), axis=0)
+    far = np.flatnonzero((median < low) | (median > high))
+    if len(far):
+        column = far[0]
+        name = column if names is None else repr(list(names)[column])
+        warnings.warn(
+            f"The median of X_val is {median[column]:.3g} in column {name}, and X is from {low[column]:.3g} to "
+            f"{high[column]:.3g} there. Give X_val in X's units: a pipeline transforms it only with transform_input=['X_val'].",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
 def refuse_former_names(model: str, names: Iterable[str], given: Mapping[str, Any]) -> None:
     """Raise a TypeError that says the present name of a parameter that is given by a former one."""
-    for former, present in FORMER_NAMES.items():
+    for former, (present, remedy) in FORMER_NAMES.items():
         if former in given and present in names:
-            raise TypeError(
-                f"{model} has no parameter {former} any more: it is {present} now. Write {present}={shown(given[former])}."
-            )
+            raise TypeError(f"{model} has no parameter {former} any more. {remedy.format(value=shown(given[former]))}")

@@ -26,9 +26,9 @@ from skcvae.likelihoods import Likelihood
 from skcvae.objectives import infovae_weights
 from skcvae.posteriors import Coordinates, Encoder, PoolInference, check_differentiable
 from skcvae.priors import as_prior, is_discrete
+from skcvae.schedule import Schedule
 from skcvae.transport import SOLVERS, Coupling, Solver
 
-STRATEGIES = ("dual", "primal")
 #: What inference of a coupled model weighs.
 PROPOSALS = ("prior", "encoder")
 #: Rows of the training data whose effective sample size is looked at.
@@ -79,14 +79,13 @@ class CoupledVAE(LatentVariableModel):
     varsigma : float in [0, inf], default=inf
         Weight of :math:`\mathrm{KL}(q(z) \| p(z))` between aggregate posterior and prior: inf holds them equal, 0 is maximum
         likelihood with exact posteriors.
-    strategy : {"dual", "primal"}, default="dual"
-        Decoder steps on the columns of the plan (Algorithm 2), or on every datum's importance-weighted draws (Algorithm 1).
-        They differ only while the potential is not solved.
-    formulation : {"semi-dual", "dual"} or skcvae.transport.Solver, default="semi-dual"
-        Solver of the coupling during training; an object brings its own tolerances and schedule.
-    potential : {"vector", "network"}, default="vector"
-        One number for each row of X, or a network of x trained on minibatches of the data. With `formulation="dual"` the prior's
-        potential is a network of z, over atoms a vector.
+    solver : str or skcvae.transport.Solver, default="semi-dual"
+        Solver of the coupling during training, see `skcvae.transport.SOLVERS`. "semi-dual" and "dual" have one number for each row
+        of X; "semi-dual-network" and "dual-network" have networks, trained on minibatches. With "-primal" at the end decoder steps
+        are on every datum's importance-weighted draws (Algorithm 1) in place of the columns of the plan (Algorithm 2). An object
+        brings its own tolerances. All end in the same polishing and the same frozen solve.
+    schedule : skcvae.schedule.Schedule, default=None
+        Steps, rounds, draws, rows and temperatures of the phases; None is ``Schedule()``.
     proposal : {"prior", "encoder"}, default="prior"
         Draws that inference weighs: the pool's for all rows, or every row's own, from a Gaussian encoder that is fitted to the
         coupling after everything else and from a Laplace approximation near its mean, mixed with the prior's. Worth its time
@@ -110,6 +109,11 @@ class CoupledVAE(LatentVariableModel):
         nats over epsilon.
     n_iter_no_change : int, default=10
         Windows to wait for.
+    early_stopping : bool, default=False
+        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with an `X_val`. The rows
+        are chosen by `random_state` where it is an int, and are always the same ones otherwise.
+    validation_fraction : float between 0 and 1, default=0.1
+        Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given an `X_val`.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is a GPU where there is one.
     random_state : None, int, numpy Generator or RandomState, default=None
@@ -130,10 +134,13 @@ class CoupledVAE(LatentVariableModel):
         Record of the frozen coupling: epsilon, marginal_error, n_iter, converged, dual_value, n_draws, information.
     n_iter_ : int
         Decoder steps made in training.
+    n_rounds_ : int
+        Rounds of polishing made, after a short one from each layout.
     loss_curve_, marginal_error_curve_ : list of float
         Semi-dual in nats, at that step's temperature, and chi-square of the data marginal on each training step's draws.
     validation_scores_ : list of float or None
-        Log-likelihood of X_val after every round of polishing, in nats, by the round's draws. Only where `fit` was given X_val.
+        Log-likelihood of X_val after every round of polishing, in nats, by the round's draws. Only where there were rows that were
+        not fitted, by `fit`'s X_val or by `early_stopping`.
     converged_ : bool
         Whether polishing ended by itself, before its last round, and the coupling is within its tolerance.
     prior_, likelihood_, module_ : objects
@@ -169,9 +176,8 @@ class CoupledVAE(LatentVariableModel):
         activation: str = "steep",
         epsilon: float = 1.0,
         varsigma: float = np.inf,
-        strategy: str = "dual",
-        formulation: str | Solver = "semi-dual",
-        potential: str = "vector",
+        solver: str | Solver = "semi-dual",
+        schedule: Schedule | None = None,
         proposal: str = "prior",
         pool_size: int = 4096,
         batch_size: int = 256,
@@ -180,6 +186,8 @@ class CoupledVAE(LatentVariableModel):
         max_time: float | None = None,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
@@ -200,6 +208,8 @@ class CoupledVAE(LatentVariableModel):
             max_time=max_time,
             tol=tol,
             n_iter_no_change=n_iter_no_change,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
             device=device,
             random_state=random_state,
             verbose=verbose,
@@ -208,9 +218,8 @@ class CoupledVAE(LatentVariableModel):
         )
         self.epsilon = epsilon
         self.varsigma = varsigma
-        self.strategy = strategy
-        self.formulation = formulation
-        self.potential = potential
+        self.solver = solver
+        self.schedule = schedule
         self.proposal = proposal
 
     @classmethod
@@ -262,6 +271,11 @@ class CoupledVAE(LatentVariableModel):
     def coupling_(self) -> Coupling:
         """Record of the frozen coupling."""
         return cast(CoupledFit, self._record).coupling
+
+    @property
+    def n_rounds_(self) -> int:
+        """Rounds of polishing made, after a short one from each layout."""
+        return cast(CoupledFit, self._record).n_rounds
 
     @property
     def marginal_error_curve_(self) -> list[float]:
@@ -340,6 +354,7 @@ class CoupledVAE(LatentVariableModel):
             marginal_errors=Curve().extended(problem.history.marginal_error),
             encoder=None if encoder is None else host_copy(encoder),
             planes=None if encoder is None else frozen.planes,
+            n_rounds=polished.n_rounds,
         )
 
     def _warn(self, record: CoupledFit, x: torch.Tensor) -> None:
@@ -347,7 +362,7 @@ class CoupledVAE(LatentVariableModel):
         coupling = record.coupling
         if not coupling.converged:
             text = f"The coupling's marginal error is {coupling.marginal_error:.2g} with {coupling.n_draws} draws, above its"
-            remedy = "Raise epsilon, or give formulation=SemiDual(max_draws=...) more draws."
+            remedy = "Raise epsilon, or give schedule=Schedule(max_draws=...) more draws."
             warnings.warn(f"{text} tolerance. {remedy}", ConvergenceWarning, stacklevel=6)
         some = HOST.tensor(x[:: max(1, len(x) // ROWS_CHECKED)])
         with torch.no_grad():
@@ -355,7 +370,11 @@ class CoupledVAE(LatentVariableModel):
         warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse", stacklevel=6)
 
     def _problem(self, X: NDArray, X_val: NDArray | None, rng: np.random.Generator) -> _phases.Problem:
-        setting, solver = self._setting(), self._solver()
+        setting = self._setting()
+        solver: Solver = check.choose("solver", self.solver, SOLVERS, Solver)
+        schedule = Schedule() if self.schedule is None else self.schedule
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a skcvae.schedule.Schedule or None, got {check.shown(schedule)}.")
         architecture = self._architecture(X.shape[1])
         prior = as_prior(self.prior, self.n_components)
         check_proposal(self.proposal, prior)
@@ -371,34 +390,21 @@ class CoupledVAE(LatentVariableModel):
         if self.proposal == "encoder":
             z = data.place.tensor(prior.sample(2, np.random.default_rng(0)))
             check_differentiable(decoder, Coordinates(prior.distribution()), z)
-        return _phases.Problem(decoder, family, data, prior, solver, setting, rng, x_val, history, kind)
+        return _phases.Problem(decoder, family, data, prior, solver, schedule, setting, rng, x_val, history, kind)
 
     def _setting(self) -> _phases.Setting:
         self._check_shared_numbers()
         check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
         check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
-        check.choose("strategy", self.strategy, dict.fromkeys(STRATEGIES))
         return _phases.Setting(
             epsilon=float(self.epsilon),
             varsigma=float(self.varsigma),
-            strategy=self.strategy,
             batch_size=int(self.batch_size),
             learning_rate=float(self.learning_rate_init),
             max_iter=int(self.max_iter),
             tol=float(self.tol),
             patience=int(self.n_iter_no_change),
         )
-
-    def _solver(self) -> Solver:
-        chosen = check.choose("formulation", self.formulation, SOLVERS, Solver)
-        if not isinstance(chosen, Solver):
-            return check.choose("potential", self.potential, chosen)
-        if chosen.potential != self.potential:
-            raise ValueError(
-                f"formulation is a {type(chosen).__name__}, whose potential is a {chosen.potential}, and potential is "
-                f"{self.potential!r}. Set potential={chosen.potential!r}."
-            )
-        return chosen
 
 
 def check_proposal(proposal: Any, prior: Any) -> None:

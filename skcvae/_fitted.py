@@ -167,6 +167,7 @@ class CoupledFit(Fit):
     marginal_errors : Curve, chi-square of each training step
     encoder : Encoder or None, a proposal for each row
     planes : Scores or None, which give the prior's potential at draws of the proposal
+    n_rounds : int, rounds of polishing
     """
 
     pool: Pool
@@ -176,6 +177,7 @@ class CoupledFit(Fit):
     marginal_errors: Curve
     encoder: Encoder | None = None
     planes: Scores | None = None
+    n_rounds: int = 0
 
     def inference(self) -> Inference:
         pooled = PoolInference(self.pool, self.family, self.temperature)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import numbers
 import os
 import warnings
@@ -35,6 +36,8 @@ from skcvae.priors import Prior
 
 #: What scikit-learn's checks learn of the data.
 LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
+#: Stream of the random state that chooses the rows held out: no part of a `partial_fit` has as many steps before it.
+SPLIT = 2**53
 #: What a fit without memory is told.
 LOWER = "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
@@ -65,6 +68,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         max_time: float | None = None,
         tol: float = 1e-2,
         n_iter_no_change: int = 10,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         device: str | torch.device = "auto",
         random_state: Any = None,
         verbose: bool = False,
@@ -84,6 +89,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         self.max_time = max_time
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.device = device
         self.random_state = random_state
         self.verbose = verbose
@@ -100,7 +107,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             The data: finite numbers, at least two different rows.
         y : ignored
         X_val : array-like of shape (n_val, d), default=None
-            Rows that are not fitted. The fit ends when their score has stopped rising, and keeps the weights with the highest.
+            Rows that are not fitted. The fit ends when their score has stopped rising, and keeps the weights with the highest. In
+            a pipeline they are transformed as X is only with ``transform_input=["X_val"]``; a warning says where they lie far off.
 
         Returns
         -------
@@ -116,13 +124,35 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            check.check_varying(data := check.check_X(worker, X, fitting=True))
-            return worker._fit(data, None if X_val is None else check.check_X(worker, X_val), watch), None
+            data = check.check_X(worker, X, fitting=True)
+            if X_val is None:
+                data, held_out = worker._split(data)
+            else:
+                held_out = check.check_X(worker, X_val)
+                check.warn_where_far(data, held_out, getattr(worker, "feature_names_in_", None))
+            check.check_varying(data)
+            return worker._fit(data, held_out, watch), None
 
         self._advance(fitted)
         if watch is not None:
             watch.close()
         return self
+
+    def _split(self, X: NDArray) -> tuple[NDArray, NDArray | None]:
+        """The rows that are fitted, and those that `early_stopping` holds out, in their order."""
+        if not check.check_flag("early_stopping", self.early_stopping):
+            return X, None
+        check.check_number("validation_fraction", self.validation_fraction, numbers.Real, 0, open_low=True)
+        n_held_out = math.ceil(float(self.validation_fraction) * len(X))
+        if n_held_out > len(X) - 2:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction:g} holds out {n_held_out} of {len(X)} rows, and a fit needs two. "
+                "Lower it, or give more rows."
+            )
+        seed = self.random_state if isinstance(self.random_state, numbers.Integral) else 0
+        is_held_out = np.zeros(len(X), bool)
+        is_held_out[_random.make_rng(seed, SPLIT).permutation(len(X))[:n_held_out]] = True
+        return X[~is_held_out], X[is_held_out]
 
     @abstractmethod
     def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> Fit:

@@ -38,7 +38,9 @@ from skcvae.transport import Coupling
 #: What a file says it is; a reader of another one refuses it.
 KIND = "skcvae model 2"
 #: Rooms of whose classes a model holds objects that a user gives: frozen records of parameters.
-ROOMS = tuple(f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "divergences"))
+ROOMS = tuple(
+    f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "schedule", "divergences")
+)
 #: Records of a fit.
 RECORDS = (CoupledFit, AutoencoderFit, Pool, Scores, Holes, Coupling, Curve)
 #: The estimators that a file may hold, by name.
@@ -53,6 +55,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "Unflatten": ("dim", "unflattened_size"),
     **dict.fromkeys(("Flatten", "ReLU", "Tanh", "ELU", "SiLU", "GELU", "Softplus"), ()),
 }
+#: What `set_output` takes.
+OUTPUTS = ("default", "pandas", "polars")
 #: Parameters that belong to a machine or to one run, and are None in a loaded model.
 NOT_KEPT = ("checkpoint",)
 REMEDY = "Use pickle or joblib, which keep any object and run code on load."
@@ -404,7 +408,10 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
         if len(model.feature_names_in_) != model.n_features_in_:
             raise ValueError("there are not as many names as features")
     if content["output"] is not None:
-        model.set_output(transform=_text(content["output"]))
+        output = _text(content["output"])
+        if output not in OUTPUTS:
+            raise ValueError(f"{shown(output)} is no output of transform")
+        model.set_output(transform=output)
     model._fitted, model._streaming = fit, None
     _check_answers(fit)
     return model

@@ -11,11 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, load
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 pytest.importorskip("sklearn.callback", reason="this scikit-learn has no callbacks")
 pytestmark = pytest.mark.filterwarnings("ignore")
-POLISHED = {**QUICK, "max_iter": 120, "formulation": SemiDual(polish_rounds=6, max_draws=2048)}
+POLISHED = {**QUICK, "max_iter": 120, "schedule": Schedule(polish_rounds=6, max_draws=2048)}
 AUTOENCODERS = [
     VAE(**QUICK).set_params(max_iter=170),
     WAE(**QUICK).set_params(max_iter=170),

@@ -17,19 +17,19 @@ from sklearn.model_selection import GridSearchCV
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _files, _training
 from skcvae._place import equal
 from skcvae.networks import MLP
-from skcvae.transport import Dual, SemiDual, SemiDualNetwork
+from skcvae.schedule import Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 STEPS = {**QUICK, "max_iter": 30}
 LONGER = {**QUICK, "max_iter": 100}
-POLISHED = {**STEPS, "formulation": SemiDual(polish_rounds=4, max_draws=4096)}
-NETWORK = {**STEPS, "formulation": SemiDualNetwork(polish_rounds=2, max_draws=4096), "potential": "network"}
+POLISHED = {**STEPS, "schedule": Schedule(polish_rounds=4, max_draws=4096)}
+NETWORK = {**STEPS, "solver": "semi-dual-network", "schedule": Schedule(polish_rounds=2, max_draws=4096)}
 MODELS = {
     "CoupledVAE": CoupledVAE(**POLISHED),
     "atoms": CoupledVAE(prior="categorical", **POLISHED),
     "batch normalisation": CoupledVAE(network=MLP((16,), batch_norm=True), **POLISHED),
     "network potential": CoupledVAE(**NETWORK),
-    "dual": CoupledVAE(**{**STEPS, "formulation": Dual(polish_rounds=2, max_draws=4096)}),
+    "dual": CoupledVAE(**{**STEPS, "solver": "dual", "schedule": Schedule(polish_rounds=2, max_draws=4096)}),
     "many components": CoupledVAE(n_components=5, **POLISHED),
     "proposal": CoupledVAE(proposal="encoder", **POLISHED),
     "VAE": VAE(network=MLP((16,), batch_norm=True), **LONGER),
@@ -108,8 +108,8 @@ def test_a_checkpoint_is_small(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_files, "write", measured)
     monkeypatch.setattr(_training.Course.loop, "__defaults__", (7, True))
-    solver = SemiDual(polish_rounds=6, max_draws=4096, max_iter=5)
-    parameters = {**STEPS, "hidden_layer_sizes": (256, 256), "formulation": solver, "batch_size": 64, "tol": 0.0}
+    short = Schedule(polish_rounds=6, max_draws=4096, solve_max_iter=5)
+    parameters = {**STEPS, "hidden_layer_sizes": (256, 256), "schedule": short, "batch_size": 64, "tol": 0.0}
     CoupledVAE(**parameters, checkpoint=tmp_path / "fits").fit(X)
     assert len(largest) > 10
     assert max(largest) < 5e6
@@ -218,6 +218,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from skcvae import VAE, _training
+from skcvae.schedule import Schedule
 _training.Course.loop.__defaults__ = (5, True)
 X = np.random.default_rng(0).normal(size=(300, 4))
 model = VAE(max_iter={steps}, n_iter_no_change={steps}, hidden_layer_sizes=(16,), random_state=0, checkpoint=sys.argv[1]).fit(X)

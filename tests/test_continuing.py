@@ -13,9 +13,9 @@ from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
 from skcvae.divergences import Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
-SHORT = {"formulation": SemiDual(polish_rounds=2, max_draws=4096)}
+SHORT = {"schedule": Schedule(polish_rounds=2, max_draws=4096)}
 MODELS = {
     "CoupledVAE": CoupledVAE(**QUICK, **SHORT),
     "VAE": VAE(**QUICK),

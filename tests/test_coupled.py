@@ -20,7 +20,7 @@ from sklearn.preprocessing import MinMaxScaler
 from skcvae import CoupledVAE
 from skcvae._phases import _freeze, _polish
 from skcvae.likelihoods import BernoulliLikelihood, GaussianLikelihood
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 
 @pytest.fixture(scope="module")
@@ -95,10 +95,10 @@ def test_noise_levels(X):
 def test_a_sharp_plan_is_solved_with_few_certificates():
     """Narrow noise, whose plan takes many iterations: five at a time, each with a certificate, had not solved it after 60."""
     X = make_moons(150, noise=0.05, random_state=0)[0]
-    solver = SemiDual(polish_rounds=1)
+    short = Schedule(polish_rounds=1)
     small = {"likelihood": GaussianLikelihood(0.02), "hidden_layer_sizes": (16,), "max_iter": 40}
     with mock.patch.object(_freeze, "_certificate", wraps=_freeze._certificate) as certificate:
-        model = CoupledVAE(formulation=solver, random_state=0, **small).fit(X)
+        model = CoupledVAE(schedule=short, random_state=0, **small).fit(X)
     assert model.coupling_.converged
     assert model.coupling_.n_iter > 20
     assert certificate.call_count <= 6
@@ -293,9 +293,9 @@ def test_most_draws_of_a_regression_are_where_the_decoder_is_far_off():
 
 
 def test_solver_object_and_unmet_tolerance(X):
-    solver = SemiDual(tol=1e-6, max_draws=1024, polish_rounds=1)
+    short = Schedule(marginal_tol=1e-6, max_draws=1024, polish_rounds=1)
     with pytest.warns(UserWarning, match=r"marginal error is .* with 1024 draws"):
-        model = CoupledVAE(formulation=solver, likelihood=GaussianLikelihood(0.2), **QUICK).fit(X)
+        model = CoupledVAE(schedule=short, likelihood=GaussianLikelihood(0.2), **QUICK).fit(X)
     assert not model.coupling_.converged
     assert not model.converged_
 

@@ -13,7 +13,8 @@ from skcvae._phases import Problem, _polish
 from skcvae.datasets import make_gaussian_grid
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.metrics import high_density_ratio
-from skcvae.transport import SemiDual, Source, Target, evaluate
+from skcvae.schedule import Schedule
+from skcvae.transport import Source, Target, evaluate
 
 SMALL = {"hidden_layer_sizes": (32,), "max_iter": 60, "random_state": 0}
 
@@ -102,14 +103,23 @@ def test_a_fit_copies_no_array(monkeypatch):
 
 def grid_fit(max_rows, **params):
     X = make_gaussian_grid(4000, random_state=0)[0]
-    solver = SemiDual(polish_rounds=4, max_rows=max_rows)
-    model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=400, random_state=0, formulation=solver, **params)
+    short = Schedule(polish_rounds=4, max_rows=max_rows)
+    model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=400, random_state=0, schedule=short, **params)
     return model.fit(X[:3000]), X[3000:]
 
 
-def test_plans_of_fresh_rows_learn_what_plans_of_all_rows_do():
+@pytest.fixture(scope="module")
+def sampled():
+    """A fit on plans of a third of the rows, its test rows, and the rows that it took."""
+    taken, take = [], Problem.take
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Problem, "take", lambda self, rows: (taken.append(rows), take(self, rows))[1])
+        return *grid_fit(1000), taken
+
+
+def test_plans_of_fresh_rows_learn_what_plans_of_all_rows_do(sampled):
     """Score and samples of the 25 Gaussians from plans of a third of the rows, not below those from plans of all."""
-    (some, X_test), (whole, _) = (grid_fit(max_rows) for max_rows in (1000, 3000))
+    (some, X_test, _), (whole, _) = sampled, grid_fit(3000)
     assert some.score(X_test) > whole.score(X_test) - 0.15
     ratios = [high_density_ratio(m.sample(3000, random_state=1), *grid()) for m in (some, whole)]
     assert ratios[0] > ratios[1] - 0.05
@@ -162,27 +172,25 @@ def test_other_rows_may_vary_in_other_features(monkeypatch):
     monkeypatch.setattr(Problem, "carry", measured)
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.normal(size=(400, 2)), 3 * np.eye(400)[:, :40]])
-    solver = SemiDual(max_rows=200, polish_rounds=2)
-    CoupledVAE(likelihood=GaussianLikelihood(0.5), formulation=solver, max_iter=50, random_state=0).fit(X)
+    short = Schedule(max_rows=200, polish_rounds=2)
+    CoupledVAE(likelihood=GaussianLikelihood(0.5), schedule=short, max_iter=50, random_state=0).fit(X)
     assert pairs
     for found, expected in pairs:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_rounds_of_polishing_see_other_rows(monkeypatch):
+def test_rounds_of_polishing_see_other_rows(sampled):
     """Each of a thousand, and few of them twice in a row."""
-    taken, take = [], Problem.take
-    monkeypatch.setattr(Problem, "take", lambda self, rows: (taken.append(rows), take(self, rows))[1])
-    model, _ = grid_fit(1000)
+    model, _, taken = sampled
     places = {tuple(rows.tolist()) for rows in taken}
     assert all(len(rows) == 1000 for rows in taken)
     assert len(places) >= 4
     assert model.coupling_.marginal_error < 1
 
 
-def test_a_killed_fit_of_sampled_rows_ends_alike(tmp_path, monkeypatch):
+def test_a_killed_fit_of_sampled_rows_ends_alike(sampled, tmp_path, monkeypatch):
     """Killed in the middle of polishing, where the rows are no longer the first ones."""
-    expected = grid_fit(1000)[0].loss_curve_, grid_fit(1000)[0].score(make_gaussian_grid(100, random_state=1)[0])
+    whole, X_test, _ = sampled
     regress, calls = _polish._regress, []
 
     def killed(*args):
@@ -196,7 +204,7 @@ def test_a_killed_fit_of_sampled_rows_ends_alike(tmp_path, monkeypatch):
         grid_fit(1000, checkpoint=tmp_path / "fit")
     monkeypatch.setattr(_polish, "_regress", regress)
     model = grid_fit(1000, checkpoint=tmp_path / "fit")[0]
-    assert (model.loss_curve_, model.score(make_gaussian_grid(100, random_state=1)[0])) == expected
+    assert (model.loss_curve_, model.score(X_test)) == (whole.loss_curve_, whole.score(X_test))
 
 
 def test_the_potential_of_fresh_rows_is_nearly_solved(monkeypatch):

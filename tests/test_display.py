@@ -10,7 +10,7 @@ import pytest
 from conftest import QUICK
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, display
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -22,7 +22,7 @@ Y = np.arange(60) % 3
 @pytest.fixture(scope="module", params=[CoupledVAE, VAE, WAE, InfoVAE], ids=lambda model: model.__name__)
 def models(request):
     """A model of images and one of points of the plane."""
-    more = {"formulation": SemiDual(polish_rounds=1, max_draws=2048)} if request.param is CoupledVAE else {}
+    more = {"schedule": Schedule(polish_rounds=1, max_draws=2048)} if request.param is CoupledVAE else {}
     return [request.param(**QUICK, **more).fit(data) for data in (X, X[:, :2])]
 
 

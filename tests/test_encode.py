@@ -14,7 +14,7 @@ from skcvae._random import make_rng
 from skcvae._training import Course, Pace
 from skcvae.likelihoods import BernoulliLikelihood
 from skcvae.networks import MLP
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def test_a_fit_is_the_same_each_time_and_leaves_the_generators(X):
 @pytest.mark.filterwarnings("ignore")
 def test_a_pool_with_a_draw_a_row_grows(digits):
     """Five iterations solve no such plan, on this pool or another of its size."""
-    solver = SemiDual(polish_rounds=0, max_draws=16384)
-    model = CoupledVAE(8, hidden_layer_sizes=(64, 64), pool_size=512, formulation=solver, random_state=0).fit(digits)
+    short = Schedule(polish_rounds=1, max_draws=16384)
+    model = CoupledVAE(8, hidden_layer_sizes=(64, 64), pool_size=512, schedule=short, random_state=0).fit(digits)
     assert model.coupling_.n_draws >= 4096
     assert model.coupling_.marginal_error < 0.1
     assert model.coupling_.n_iter <= 60
@@ -148,8 +148,8 @@ def test_a_fit_goes_on_warm_from_what_it_has(kind, X, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_the_largest_pool_that_is_too_small_ends_the_solve(digits):
     """With about one draw a row neither iterations nor other pools of that size get further."""
-    solver = SemiDual(polish_rounds=0, max_draws=512)
-    model = CoupledVAE(8, hidden_layer_sizes=(64, 64), pool_size=512, formulation=solver, random_state=0).fit(digits)
+    short = Schedule(polish_rounds=1, max_draws=512)
+    model = CoupledVAE(8, hidden_layer_sizes=(64, 64), pool_size=512, schedule=short, random_state=0).fit(digits)
     assert model.coupling_.n_draws == 512
     assert not model.coupling_.converged
     assert model.coupling_.n_iter <= 40

@@ -1,5 +1,6 @@
 """The likeliest mistakes: each is told what was expected, what came and what to do, before any work starts."""
 
+import dataclasses
 import datetime
 import re
 from types import SimpleNamespace
@@ -20,7 +21,8 @@ from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise, _phases, datasets, 
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.priors import CategoricalPrior, GaussianPrior, UniformPrior
-from skcvae.transport import SemiDual, SemiDualNetwork
+from skcvae.schedule import Schedule
+from skcvae.transport import SemiDual
 
 QUICK = {**QUICK, "max_iter": 10, "pool_size": 256}
 X = np.random.default_rng(0).normal(size=(60, 4))
@@ -41,7 +43,7 @@ def put(value):
 def models():
     """Fitted models: one of each estimator, one of named columns, one of binary data, one with a layer of the user's."""
     fitted = {kind.__name__: fit(kind=kind) for kind in (VAE, WAE, InfoVAE)}
-    coupled = fit(formulation=SemiDual(polish_rounds=1, max_draws=1024))
+    coupled = fit(schedule=Schedule(polish_rounds=1, max_draws=1024))
     named, binary = fit(FRAME, VAE), fit((X > 0).astype(float), VAE, likelihood="bernoulli")
     given = fit(kind=WAE, network=(nn.Linear(4, 2), nn.Sequential(nn.Linear(2, 4), nn.LeakyReLU())))
     return SimpleNamespace(CoupledVAE=coupled, **fitted, named=named, binary=binary, given=given)
@@ -184,10 +186,10 @@ NUMBERS = [
      "learning_rate_init must be a finite number above 0, got 0."),
     ("a schedule for a learning rate", lambda m: fit(learning_rate_init="adaptive"), TypeError,
      "learning_rate_init must be a finite number above 0, got 'adaptive' (type str)."),
-    ("a solver without iterations", lambda m: fit(formulation=SemiDual(max_iter=0)), ValueError,
-     "max_iter of formulation must be an integer of at least 1, got 0."),
-    ("a solver's tolerance as text", lambda m: fit(formulation=SemiDual(tol="1e-3")), TypeError,
-     "tol of formulation must be a finite number of at least 0, got '1e-3' (type str)."),
+    ("a solver without iterations", lambda m: fit(solver=SemiDual(max_iter=0)), ValueError,
+     "max_iter of SemiDual must be an integer of at least 1, got 0."),
+    ("a solver's tolerance as text", lambda m: fit(solver=SemiDual(tol="1e-3")), TypeError,
+     "tol of SemiDual must be a finite number of at least 0, got '1e-3' (type str)."),
     ("a VAE without KL", lambda m: fit(kind=VAE, beta=0), ValueError, "beta must be a finite number above 0, got 0."),
     ("annealing as a number of steps", lambda m: fit(kind=VAE, annealing=500), ValueError,
      "annealing must be a finite number of at least 0 and of at most 1, got 500."),
@@ -205,13 +207,19 @@ NUMBERS = [
     ("a negative seed", lambda m: fit(kind=VAE, random_state=-1), ValueError, SEEDS + "-1."),
 ]
 CHOICES = [
-    ("an unknown strategy", lambda m: fit(strategy="both"), ValueError, "strategy must be one of 'dual', 'primal', got 'both'."),
-    ("an unknown formulation", lambda m: fit(formulation="primal"), ValueError,
-     "formulation must be one of 'semi-dual', 'dual' or an instance of skcvae.transport.Solver, got 'primal'."),
-    ("an unknown potential", lambda m: fit(potential="scalar"), ValueError,
-     "potential must be one of 'vector', 'network', got 'scalar'."),
-    ("a solver of the other potential", lambda m: fit(formulation=SemiDualNetwork()), ValueError,
-     "formulation is a SemiDualNetwork, whose potential is a network, and potential is 'vector'. Set potential='network'."),
+    ("an unknown strategy", lambda m: SemiDual(strategy="both"), ValueError,
+     "strategy of SemiDual must be one of 'dual', 'primal', got 'both'."),
+    ("an unknown solver", lambda m: fit(solver="primal"), ValueError,
+     "solver must be one of 'semi-dual', 'semi-dual-network', 'dual', 'dual-network', 'semi-dual-primal', "
+     "'semi-dual-network-primal', 'dual-primal', 'dual-network-primal' or an instance of skcvae.transport.Solver, got 'primal'."),
+    ("a number of rounds for a schedule", lambda m: fit(schedule=3), TypeError,
+     "schedule must be a skcvae.schedule.Schedule or None, got 3."),
+    ("fewer rounds than none", lambda m: Schedule(polish_rounds=-1), ValueError,
+     "polish_rounds of Schedule must be an integer of at least 0, got -1."),
+    ("no stages", lambda m: Schedule(stages=()), TypeError, "stages of Schedule must be a tuple of at least one Stage, got ()."),
+    ("a stage without draws", lambda m: dataclasses.replace(Schedule().trial, draws=0), ValueError,
+     "draws of Stage must be an integer of at least 1, got 0."),
+    ("a trial that is no stage", lambda m: Schedule(trial=1), TypeError, "trial of Schedule must be a Stage, got 1."),
     ("an unknown proposal", lambda m: fit(proposal="amortised"), ValueError,
      "proposal must be one of 'prior', 'encoder', got 'amortised'."),
     ("an encoder over atoms", lambda m: fit(proposal="encoder", prior="categorical"), ValueError,
@@ -252,7 +260,13 @@ CHOICES = [
      "encoder must be one of 'point', 'gaussian', 'full', 'planar', 'spline' or an instance of "
      "skcvae.posteriors.PosteriorFamily, got 'normal'."),
     ("a parameter's former name", lambda m: VAE(posterior="full"), TypeError,
-     "VAE has no parameter posterior any more: it is encoder now. Write encoder='full'."),
+     "VAE has no parameter posterior any more. It is encoder now: write encoder='full'."),
+    ("a strategy of its own", lambda m: CoupledVAE(strategy="primal"), TypeError,
+     "CoupledVAE has no parameter strategy any more. It is part of solver now: write solver='dual-network', or another of "
+     "skcvae.transport.SOLVERS."),
+    ("rounds of a solver", lambda m: SemiDual(polish_rounds=2), TypeError,
+     "SemiDual has no parameter polish_rounds any more. It is part of the schedule now: write "
+     "CoupledVAE(schedule=Schedule(polish_rounds=2))."),
     ("a VAE of points", lambda m: fit(kind=VAE, encoder="point"), ValueError,
      "encoder='point' has no density, which this loss needs. Use encoder='gaussian', or WAE."),
     ("an unknown divergence", lambda m: fit(kind=WAE, divergence="kl"), ValueError,

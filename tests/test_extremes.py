@@ -17,6 +17,7 @@ from skcvae.divergences import Adversarial
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP
 from skcvae.priors import GaussianPrior, MixturePrior, TorchPrior
+from skcvae.schedule import Schedule
 from skcvae.transport import (
     Dual,
     DualNetwork,
@@ -29,10 +30,10 @@ from skcvae.transport import (
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FAST = {**QUICK, "max_iter": 12, "pool_size": 256}
-SOLVER = SemiDual(polish_rounds=1, max_draws=1024)
+SHORT = Schedule(polish_rounds=1, max_draws=1024)
 MODELS = {
-    "CoupledVAE": CoupledVAE(**FAST, formulation=SOLVER),
-    "CoupledVAE, encoder": CoupledVAE(proposal="encoder", **FAST, formulation=SOLVER),
+    "CoupledVAE": CoupledVAE(**FAST, schedule=SHORT),
+    "CoupledVAE, encoder": CoupledVAE(proposal="encoder", **FAST, schedule=SHORT),
     "VAE": VAE(**FAST),
     "WAE": WAE(divergence=Adversarial((8,)), **FAST),
     "InfoVAE": InfoVAE(alpha=0.5, divergence="sliced", **FAST),
@@ -105,9 +106,9 @@ def test_numbers_of_any_kind(name, X):
 
 
 def test_a_tolerance_of_zero_is_not_met(X):
-    model = CoupledVAE(**FAST, formulation=SemiDual(tol=0.0, max_iter=3, polish_rounds=1, max_draws=512)).fit(X)
+    model = CoupledVAE(**FAST, schedule=Schedule(marginal_tol=0.0, solve_max_iter=3, polish_rounds=1, max_draws=512)).fit(X)
     assert not model.coupling_.converged
-    assert CoupledVAE(epsilon=Fraction(1, 2), **FAST, formulation=SOLVER).fit(X).coupling_.epsilon == 0.5
+    assert CoupledVAE(epsilon=Fraction(1, 2), **FAST, schedule=SHORT).fit(X).coupling_.epsilon == 0.5
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -135,7 +136,7 @@ def test_heavy_tails_are_fitted_or_diverge(name):
 UNLIKE = np.random.default_rng(0).normal(size=(60, 4)) * [1e4, 1.0, 1e-2, 1e2] + [1e5, 0, 0, 0]
 BAD_FITS = {
     "means": CoupledVAE(
-        likelihood=GaussianLikelihood("per_feature"), formulation=SemiDual(polish_rounds=1, max_draws=1024), **QUICK
+        likelihood=GaussianLikelihood("per_feature"), schedule=Schedule(polish_rounds=1, max_draws=1024), **QUICK
     ).set_params(max_iter=2, learning_rate_init=0.1, pool_size=256),
     "scores": WAE(likelihood=GaussianLikelihood("learned_per_feature"), **QUICK).set_params(max_iter=2, learning_rate_init=0.1),
 }
@@ -276,7 +277,7 @@ def test_a_callback_s_end_is_no_convergence(X):
     assert not model.converged_
 
 
-@pytest.mark.parametrize("model", [VAE(annealing=1.0), VAE(), WAE(), CoupledVAE(formulation=SOLVER)], ids=repr)
+@pytest.mark.parametrize("model", [VAE(annealing=1.0), VAE(), WAE(), CoupledVAE(schedule=SHORT)], ids=repr)
 def test_there_is_a_validation_score_also_of_a_short_fit(model, X):
     fitted = model.set_params(**{**FAST, "max_iter": 10}).fit(X, X_val=X[:20])
     assert len(fitted.validation_scores_) >= 1

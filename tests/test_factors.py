@@ -1,5 +1,6 @@
-"""Every prior, strategy, formulation, potential and weight of the marginal, one by one and together."""
+"""Every prior, solver, strategy and weight of the marginal, one by one and together."""
 
+import dataclasses
 import itertools
 import warnings
 
@@ -16,6 +17,8 @@ from sklearn.model_selection import GridSearchCV
 from skcvae import CoupledVAE
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.priors import CategoricalPrior, GaussianPrior
+from skcvae.schedule import Schedule
+from skcvae.transport import SOLVERS as NAMES
 from skcvae.transport import Dual, DualNetwork, GradientAscent, SemiDual, SemiDualNetwork
 
 
@@ -34,9 +37,9 @@ PRIORS = {
     "categorical": "categorical",
     "atoms": (np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), [0.5, 0.25, 0.25]),
 }
-SHORT = {"polish_rounds": 1, "max_draws": 4096, "tol": 0.05}
-SOLVERS = [SemiDual(**SHORT), SemiDualNetwork(**SHORT), Dual(**SHORT), DualNetwork(**SHORT), GradientAscent(**SHORT)]
-TINY = {"max_iter": 5, "hidden_layer_sizes": (4,), "pool_size": 256, "random_state": 0}
+SOLVERS = [SemiDual(), SemiDualNetwork(), Dual(), DualNetwork(), GradientAscent()]
+SHORT = Schedule(polish_rounds=1, max_draws=4096, marginal_tol=0.05)
+TINY = {"max_iter": 5, "hidden_layer_sizes": (4,), "pool_size": 256, "schedule": SHORT, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def within_support(prior, Z):
 def test_the_full_product(rows, prior, solver):
     """No cell crashes, diverges or does something else: every fit ends with a certified coupling of what was asked for."""
     for strategy, varsigma in itertools.product(["dual", "primal"], [0.0, 1.0, 10.0, np.inf]):
-        params = {"prior": prior, "strategy": strategy, "varsigma": varsigma, "formulation": solver, "potential": solver.potential}
+        params = {"prior": prior, "varsigma": varsigma, "solver": dataclasses.replace(solver, strategy=strategy)}
         model = CoupledVAE(**params, **TINY).fit(rows)
         Z = model.transform(rows)
         assert model.coupling_.converged, params
@@ -66,8 +69,7 @@ def test_the_full_product(rows, prior, solver):
         assert np.isfinite(model.hole_score(Z)).all()
 
 
-@pytest.mark.parametrize("params", [{"strategy": "primal"}, {"potential": "network"}, {"formulation": "dual"},
-                                    {"formulation": "dual", "potential": "network"}, {"prior": "mixture"}])  # fmt: skip
+@pytest.mark.parametrize("params", [{"prior": "mixture"}, *({"solver": name} for name in list(NAMES)[1:])], ids=repr)
 def test_names_fit_as_well_as_the_default(rows, params):
     reference, model = (CoupledVAE(**{**QUICK, "max_iter": 200}, **p).fit(rows) for p in ({}, params))
     assert model.coupling_.marginal_error <= 1e-3
@@ -191,8 +193,8 @@ def test_holes_are_where_no_cluster_is():
     """Clusters far apart, between which the potential jumps by hundreds of nats: the score does not see that, only the borders."""
     means, rng = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]), np.random.default_rng(0)
     data = np.repeat(means, 100, axis=0) + 0.1 * rng.normal(size=(400, 2))
-    solver = SemiDual(polish_rounds=4, max_draws=8192)
-    model = CoupledVAE(hidden_layer_sizes=(32, 32), max_iter=300, formulation=solver, random_state=0).fit(data)
+    short = Schedule(polish_rounds=4, max_draws=8192)
+    model = CoupledVAE(hidden_layer_sizes=(32, 32), max_iter=300, schedule=short, random_state=0).fit(data)
     Z = rng.normal(size=(2000, 2))
     far, score = np.linalg.norm(model.inverse_transform(Z)[:, None] - means, axis=2).min(1) > 0.4, model.hole_score(Z)
     assert 10 < far.sum() < 400
@@ -212,8 +214,8 @@ def test_from_infovae():
 
 def test_one_grid_ranges_over_all_factors(rows):
     grid = {"prior": ["gaussian", "dirichlet", "categorical"], "epsilon": [0.5, 1.0], "varsigma": [1.0, np.inf],
-            "strategy": ["dual", "primal"]}  # fmt: skip
-    search = GridSearchCV(CoupledVAE(formulation=SOLVERS[0], **TINY), grid, cv=2, error_score="raise").fit(rows)
+            "solver": ["semi-dual", "semi-dual-primal"]}  # fmt: skip
+    search = GridSearchCV(CoupledVAE(**TINY), grid, cv=2, error_score="raise").fit(rows)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     assert clone(search.best_estimator_).get_params() == search.best_estimator_.get_params()
 

@@ -13,10 +13,10 @@ from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 MODELS = {
-    "CoupledVAE": CoupledVAE(formulation=SemiDual(polish_rounds=1, max_draws=1024), **QUICK),
+    "CoupledVAE": CoupledVAE(schedule=Schedule(polish_rounds=1, max_draws=1024), **QUICK),
     **{kind.__name__: kind(**QUICK) for kind in (VAE, WAE, InfoVAE)},
 }
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -18,7 +18,7 @@ ROWS = [
     ["_training", "_callbacks", "_fitted"],
     ["_data", "objectives", "posteriors"],
     ["priors", "likelihoods", "transport", "divergences"],
-    ["networks", "_pot"],
+    ["networks", "_pot", "schedule"],
     ["_context"],
     ["_kernels", "_checkpoint", "_random", "_place"],
     ["_files"],

@@ -18,7 +18,7 @@ from skcvae._random import seeded
 from skcvae._training import set_learning_rate
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, NETWORKS, Conv, Given, LinearPlus, Steep, as_network, fewest_rows, has_modes
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 #: Every architecture that a name stands for, with batch normalisation, and the user's own.
 ARCHITECTURES = {
@@ -33,7 +33,7 @@ ARCHITECTURES = {
 }
 IMAGES = [(28, 28), (8, 8), (7, 5), (3, 32, 32), (1, 1), (2, 9, 1)]
 #: A fit of a fraction of a second whose polishing is short too.
-SHORT = {"max_iter": 5, "pool_size": 256, "random_state": 0, "formulation": SemiDual(polish_rounds=1, max_draws=2048)}
+SHORT = {"max_iter": 5, "pool_size": 256, "random_state": 0, "schedule": Schedule(polish_rounds=1, max_draws=2048)}
 
 
 def generator(seed=0):
@@ -308,7 +308,7 @@ def test_batch_norm_predicts_by_running_statistics(X):
 
 
 def test_batch_norm_fits_as_well(X):
-    params = {**QUICK, "max_iter": 150, "formulation": SemiDual(polish_rounds=3)}
+    params = {**QUICK, "max_iter": 150, "schedule": Schedule(polish_rounds=3)}
     scores = [CoupledVAE(network=MLP((16,), batch_norm=flag), **params).fit(X).score(X) for flag in (False, True)]
     assert scores[1] > scores[0] - 0.1
 

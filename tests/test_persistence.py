@@ -23,9 +23,9 @@ from skcvae._place import equal
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.priors import CategoricalPrior
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
-COUPLED = {**QUICK, "formulation": SemiDual(polish_rounds=1, max_draws=4096)}
+COUPLED = {**QUICK, "schedule": Schedule(polish_rounds=1, max_draws=4096)}
 MODELS = {
     "coupled": CoupledVAE(**COUPLED),
     "coupled, encoder": CoupledVAE(proposal="encoder", **COUPLED),
@@ -100,7 +100,7 @@ def test_the_file_is_the_weights_and_the_pool(tmp_path):
     """A hundred times as many rows of training data change the size of the file by no row."""
     sizes = []
     for rows in (60, 6000):
-        model = CoupledVAE(**{**COUPLED, "formulation": SemiDual(polish_rounds=1, max_draws=1024)})
+        model = CoupledVAE(**{**COUPLED, "schedule": Schedule(polish_rounds=1, max_draws=1024)})
         model.fit(np.random.default_rng(1).random((rows, 4))).save(tmp_path / "m")
         sizes.append((tmp_path / "m").stat().st_size)
     assert abs(sizes[1] - sizes[0]) < 1000
@@ -200,6 +200,12 @@ def test_load_returns_an_estimator_or_says_that_the_file_is_damaged(name, conten
             assert np.isfinite(found.transform(X)).all()
             assert callable(found.transform)
     assert refused > 100
+
+
+def test_an_output_that_is_none_is_refused(contents, tmp_path):
+    content, tensors = contents["VAE"]
+    assert "is no output of transform" in str(loaded(tmp_path, put(content, ["output"], "transform"), tensors))
+    assert isinstance(loaded(tmp_path, put(content, ["output"], "pandas"), tensors).transform(X), pd.DataFrame)
 
 
 @pytest.mark.parametrize("name", ["VAE", "CoupledVAE"])

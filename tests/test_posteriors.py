@@ -18,7 +18,7 @@ from skcvae.likelihoods import GaussianLikelihood
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, pareto_k, posterior
 from skcvae.posteriors._pool import relative_error
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -156,7 +156,7 @@ def test_encoder_s_posterior_agrees_with_itself(linear):
 @pytest.mark.parametrize("prior", ["gaussian", "dirichlet", "mixture"])
 def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
     X = rng().normal(size=(300, 1)) * [2.0, 1.0] + 0.5 * rng(1).normal(size=(300, 2))
-    params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
+    params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "schedule": Schedule(polish_rounds=2)}
     model = CoupledVAE(2, prior=prior, proposal="encoder", **params).fit(X)
     x = model._fitted.at(HOST).standardised(X)
     pooled = posterior(PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), x)
@@ -171,7 +171,7 @@ def test_encoder_s_posterior_is_the_pool_s_where_both_work(prior):
 def test_encoder_s_posterior_has_the_potential_of_a_soft_marginal(varsigma):
     """Also where it differs from row to row: two clusters, one of them with a tenth of the rows."""
     X = np.where(rng().random((300, 1)) < 0.1, 4.0, 0.0) + 0.8 * rng(1).normal(size=(300, 2))
-    params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "formulation": SemiDual(polish_rounds=2)}
+    params = {"max_iter": 200, "hidden_layer_sizes": (16,), "random_state": 0, "schedule": Schedule(polish_rounds=2)}
     likelihood = GaussianLikelihood(1.0)
     model = CoupledVAE(1, varsigma=varsigma, likelihood=likelihood, proposal="encoder", **params).fit(X)
     pooled = posterior(
@@ -191,7 +191,7 @@ def test_too_small_a_pool_is_told_at_fit():
     X = rng().normal(size=(300, 6))
     params = {"hidden_layer_sizes": (), "max_iter": 5, "random_state": 0, "pool_size": 512}
     with pytest.warns(UserWarning, match=r"training data's posteriors is .* coarse\. Raise pool_size.*proposal='encoder'"):
-        CoupledVAE(6, likelihood=GaussianLikelihood(0.4), formulation=SemiDual(polish_rounds=1, max_draws=512), **params).fit(X)
+        CoupledVAE(6, likelihood=GaussianLikelihood(0.4), schedule=Schedule(polish_rounds=1, max_draws=512), **params).fit(X)
 
 
 def test_the_remedy_of_few_draws_is_none_that_is_in_use(linear, X):
@@ -206,8 +206,8 @@ def test_the_remedy_of_few_draws_is_none_that_is_in_use(linear, X):
 def test_a_proposal_of_many_components_starts_well():
     """Random triangular factors have inverses that grow exponentially with k: the first loss was 1e34 at k = 64."""
     X = rng().normal(size=(100, 13))
-    solver = SemiDual(polish_rounds=1, max_draws=1024)
-    model = CoupledVAE(64, proposal="encoder", formulation=solver, **{**QUICK, "max_iter": 20}).fit(X)
+    short = Schedule(polish_rounds=1, max_draws=1024)
+    model = CoupledVAE(64, proposal="encoder", schedule=short, **{**QUICK, "max_iter": 20}).fit(X)
     assert np.isfinite(model.score_samples(X)).all()
 
 

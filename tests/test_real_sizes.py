@@ -12,11 +12,11 @@ from skcvae.likelihoods._gaussian import FixedGaussian
 from skcvae.posteriors import Pool, PoolInference
 from skcvae.posteriors._inference import weighted_moments
 from skcvae.priors import PRIORS
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 IMAGES = {"hidden_layer_sizes": (16,), "max_iter": 3, "batch_size": 32, "pool_size": 256, "random_state": 0}
-SOLVER = SemiDual(polish_rounds=1, max_draws=512, max_iter=3)
+SHORT = Schedule(polish_rounds=1, max_draws=512, solve_max_iter=3)
 LAPLACE = "torch's Laplace"
 
 
@@ -33,7 +33,7 @@ def prior_of(name, k):
 @pytest.mark.parametrize("name", [*PRIORS, LAPLACE])
 def test_images_with_many_components(name, k, images):
     """The decoder has an input for every dimension of the support, and all answers are finite."""
-    for model in (CoupledVAE(formulation=SOLVER, **IMAGES), WAE(**IMAGES)):
+    for model in (CoupledVAE(schedule=SHORT, **IMAGES), WAE(**IMAGES)):
         fitted = model.set_params(prior=prior_of(name, k)).fit(images)
         width = fitted.module_.inputs(torch.zeros(1, k)).shape[1]
         assert width == k - (name in ("dirichlet", "categorical"))
@@ -45,7 +45,7 @@ def test_images_with_many_components(name, k, images):
 
 @pytest.mark.parametrize("k", [64, 128])
 def test_the_laplace_approximation_of_images(k, images):
-    model = CoupledVAE(k, proposal="encoder", formulation=SOLVER, **IMAGES).fit(images)
+    model = CoupledVAE(k, proposal="encoder", schedule=SHORT, **IMAGES).fit(images)
     score, error = model.score_samples(images[:3], return_std=True)
     assert np.isfinite(score).all()
     assert np.isfinite(error).all()
@@ -93,7 +93,7 @@ def test_rows_of_either_precision_against_a_large_pool(dtype):
 
 def test_a_fitted_model_is_its_pool(images, tmp_path):
     """The file has the pool's keys once, and they stay in single precision."""
-    model = CoupledVAE(formulation=SemiDual(polish_rounds=1, max_draws=4096, max_iter=2), **{**IMAGES, "pool_size": 4096}).fit(
+    model = CoupledVAE(schedule=Schedule(polish_rounds=1, max_draws=4096, solve_max_iter=2), **{**IMAGES, "pool_size": 4096}).fit(
         images
     )
     model.transform(images)
@@ -117,8 +117,8 @@ def test_an_array_on_disk_is_not_copied_whole(estimator, dtype, order, tmp_path,
     monkeypatch.setattr("skcvae._amortise.PRIOR_DRAWS", 500)
     rows = np.memmap(tmp_path / "rows", dtype, "w+", shape=(20000, 400), order=order)
     rows[:] = np.random.default_rng(0).integers(0, 255, size=rows.shape)
-    solver = SemiDual(polish_rounds=1, max_draws=64, max_iter=2, max_rows=200)
-    params = {"formulation": solver} if estimator is CoupledVAE else {}
+    short = Schedule(polish_rounds=1, max_draws=64, solve_max_iter=2, max_rows=200)
+    params = {"schedule": short} if estimator is CoupledVAE else {}
     model = estimator(hidden_layer_sizes=(4,), max_iter=2, batch_size=64, pool_size=64, random_state=0, **params)
     model.fit(rows[:200]).score(rows[:200])  # imports what it needs
     tracemalloc.start()

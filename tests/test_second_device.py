@@ -19,7 +19,8 @@ from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.posteriors import SplineFlow
 from skcvae.priors import CategoricalPrior
-from skcvae.transport import Dual, DualNetwork, SemiDual, SemiDualNetwork
+from skcvae.schedule import Schedule
+from skcvae.transport import Dual, DualNetwork, SemiDualNetwork
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -262,14 +263,14 @@ def exponential(n_samples, random_state):
 X = np.random.default_rng(0).random((60, 4)) * 0.4 + 0.5 * np.random.default_rng(1).integers(0, 2, size=(60, 1))
 ROWS = X[::4]
 QUICK = {"max_iter": 20, "hidden_layer_sizes": (8,), "random_state": 0, "pool_size": 256}
-SOLVER = {"polish_rounds": 1, "max_draws": 2048}
-STEPS = {**SOLVER, "max_iter": 10, "hidden_layer_sizes": (8,)}
-COUPLED = {**QUICK, "formulation": SemiDual(**SOLVER)}
+SHORT = {"polish_rounds": 1, "max_draws": 2048}
+STEPS = {"max_iter": 10, "hidden_layer_sizes": (8,)}
+COUPLED = {**QUICK, "schedule": Schedule(**SHORT)}
 LAPLACE = torch.distributions.Independent(torch.distributions.Laplace(torch.zeros(2), torch.ones(2)), 1)
 MODELS = {
     "coupled": CoupledVAE(**COUPLED),
     "coupled, soft": CoupledVAE(varsigma=1.0, **COUPLED),
-    "coupled, primal": CoupledVAE(strategy="primal", **COUPLED),
+    "coupled, primal": CoupledVAE(solver="semi-dual-primal", **COUPLED),
     "coupled, atoms": CoupledVAE(3, prior=CategoricalPrior([0.2, 0.3, 0.5]), **COUPLED),
     "coupled, dirichlet": CoupledVAE(3, prior="dirichlet", **COUPLED),
     "coupled, mixture": CoupledVAE(prior="mixture", **COUPLED),
@@ -279,21 +280,19 @@ MODELS = {
     "coupled, batch norm": CoupledVAE(network=MLP((8,), batch_norm=True), **COUPLED),
     "coupled, conv": CoupledVAE(network=Conv((2, 2), channels=(3,), batch_norm=True), **COUPLED),
     "coupled, many components": CoupledVAE(5, **COUPLED),
-    "coupled, dual": CoupledVAE(**{**QUICK, "formulation": Dual(**STEPS)}),
-    "coupled, dual, atoms": CoupledVAE(3, prior="categorical", **{**QUICK, "formulation": Dual(**STEPS)}),
-    "coupled, dual networks": CoupledVAE(
-        potential="network", **{**QUICK, "formulation": DualNetwork(**STEPS), "learning_rate_init": 1e-3}
-    ),
-    "coupled, network": CoupledVAE(potential="network", **{**QUICK, "formulation": SemiDualNetwork(**STEPS)}),
+    "coupled, dual": CoupledVAE(solver=Dual(**STEPS), **COUPLED),
+    "coupled, dual, atoms": CoupledVAE(3, prior="categorical", solver=Dual(**STEPS), **COUPLED),
+    "coupled, dual networks": CoupledVAE(solver=DualNetwork(**STEPS), learning_rate_init=1e-3, **COUPLED),
+    "coupled, network": CoupledVAE(solver=SemiDualNetwork(**STEPS), **COUPLED),
     "coupled, encoder": CoupledVAE(proposal="encoder", **COUPLED),
     "coupled, encoder, uniform": CoupledVAE(proposal="encoder", prior="uniform", likelihood="bernoulli", **COUPLED),
     "coupled, bernoulli": CoupledVAE(likelihood="bernoulli", **COUPLED),
     "coupled, learned": CoupledVAE(likelihood=GaussianLikelihood("learned"), **COUPLED),
     "coupled, network's scale": CoupledVAE(likelihood=GaussianLikelihood("network"), **COUPLED),
     "coupled, scales": CoupledVAE(likelihood=GaussianLikelihood([0.1, 0.2, 0.3, 0.4]), **COUPLED),
-    "coupled, many rows": CoupledVAE(**{**QUICK, "formulation": SemiDual(max_rows=32, **SOLVER)}),
+    "coupled, many rows": CoupledVAE(**{**QUICK, "schedule": Schedule(max_rows=32, **SHORT)}),
     "coupled, many rows, network": CoupledVAE(
-        potential="network", **{**QUICK, "formulation": SemiDualNetwork(max_rows=32, data_batch_size=16, **STEPS)}
+        solver=SemiDualNetwork(data_batch_size=16, **STEPS), **{**COUPLED, "schedule": Schedule(max_rows=32, **SHORT)}
     ),
     "vae": VAE(**QUICK),
     "vae, steep": VAE(activation="steep", **QUICK),

@@ -5,10 +5,10 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.priors import PRIORS
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 QUICK = CoupledVAE(max_iter=5, hidden_layer_sizes=(16,), pool_size=256, random_state=0)
-SMALLEST = {"max_iter": 2, "hidden_layer_sizes": (), "pool_size": 64, "formulation": SemiDual(polish_rounds=1, max_draws=64)}
+SMALLEST = {"max_iter": 2, "hidden_layer_sizes": (), "pool_size": 64, "schedule": Schedule(polish_rounds=1, max_draws=64)}
 OTHER_PRIORS = [CoupledVAE(prior=name, random_state=0, **SMALLEST) for name in PRIORS if name != "gaussian"]
 TINY = {"max_iter": 2, "hidden_layer_sizes": (), "pool_size": 64, "random_state": 0}
 WITH_ENCODER = [

@@ -23,10 +23,10 @@ from skcvae._place import equal
 from skcvae._random import seeded
 from skcvae.networks import MLP, Conv
 from skcvae.priors import PRIORS, SamplerPrior, TorchPrior
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 FAST = {**QUICK, "max_iter": 20, "pool_size": 256}
-SOLVER = SemiDual(polish_rounds=1, max_draws=1024)
+SHORT = Schedule(polish_rounds=1, max_draws=1024)
 
 
 def sampler(n_samples, seed):
@@ -54,10 +54,10 @@ class Filling(nn.Module):
 
 
 MODELS = {
-    "CoupledVAE": CoupledVAE(**FAST, formulation=SOLVER),
-    "CoupledVAE, encoder": CoupledVAE(proposal="encoder", **FAST, formulation=SOLVER),
-    "CoupledVAE, sampler": CoupledVAE(prior=sampler, **FAST, formulation=SOLVER),
-    "CoupledVAE, networks": CoupledVAE(formulation="dual", potential="network", prior="mixture", **FAST),
+    "CoupledVAE": CoupledVAE(**FAST, schedule=SHORT),
+    "CoupledVAE, encoder": CoupledVAE(proposal="encoder", **FAST, schedule=SHORT),
+    "CoupledVAE, sampler": CoupledVAE(prior=sampler, **FAST, schedule=SHORT),
+    "CoupledVAE, networks": CoupledVAE(solver="dual-network", prior="mixture", **FAST),
     "VAE": VAE(**FAST),
     "VAE, planar": VAE(encoder="planar", **FAST),
     "VAE, full": VAE(encoder="full", prior=torch.distributions.Laplace(torch.zeros(2), torch.ones(2)), **FAST),

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae._training import WINDOW, Plateau
-from skcvae.transport import SemiDual
+from skcvae.schedule import Schedule
 
 
 def stops(losses, **params):
@@ -97,7 +97,7 @@ def test_validation_rows_stop_an_autoencoder_and_choose_its_weights(model, few):
 @pytest.mark.filterwarnings("ignore")
 def test_validation_rows_choose_the_round_of_polishing(few):
     X, X_val = few
-    params = {**OVERFITTING, "max_iter": 200, "formulation": SemiDual(polish_rounds=12, max_draws=4096)}
+    params = {**OVERFITTING, "max_iter": 200, "schedule": Schedule(polish_rounds=12, max_draws=4096)}
     whole, chosen = CoupledVAE(**params).fit(X), CoupledVAE(**params).fit(X, X_val=X_val)
     assert whole.validation_scores_ is None
     assert len(chosen.validation_scores_) <= 12

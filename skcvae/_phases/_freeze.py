@@ -72,23 +72,24 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
     few draws a row, whose plan no iterations solve. Elsewhere more draws would not help, and more iterations do, on a fresh pool:
     near the solution many in one go, as their acceleration needs. The solve ends where draws would help and no pool is larger.
     """
-    tol, n_iter, before = problem.solver.tol, 0, math.inf
+    schedule, n_iter, before = problem.schedule, 0, math.inf
+    tol = schedule.marginal_tol
     while True:
         problem.pace.begin(f"freeze, {n_draws} draws", 1)
         draws = problem.draws(n_draws)
-        solution = _solve(problem, draws, potential, problem.solver.max_iter - n_iter, before)
+        solution = _solve(problem, draws, potential, schedule.solve_max_iter - n_iter, before)
         potential, n_iter = solution.state.potential, n_iter + solution.n_iter
         error = _certificate(problem, potential, n_draws)
         problem.pace.advance()
-        if error <= tol or problem.has_atoms or n_iter >= problem.solver.max_iter or (problem.pace.is_over and error <= LATE):
+        if error <= tol or problem.has_atoms or n_iter >= schedule.solve_max_iter or (problem.pace.is_over and error <= LATE):
             break
         own = solution.state.marginal_error
         is_noise = own < max(NOISY_SHARE * error, min(tol, SOLVED_NOISY_SHARE * error))
         is_coarse = error > max(LATE, FALLING_SHARE * before) and len(problem.x) > LATE * n_draws
         before = error
         if is_noise or is_coarse:
-            if 2 * n_draws <= problem.solver.max_draws:
-                n_draws, before = min(n_draws * _growth(error, tol), problem.solver.max_draws), math.inf
+            if 2 * n_draws <= schedule.max_draws:
+                n_draws, before = min(n_draws * _growth(error, tol), schedule.max_draws), math.inf
             else:
                 break
     if not error <= LOST:
@@ -109,7 +110,7 @@ def _target(problem: Problem, draws: Draws) -> Target:
 def _solve(problem: Problem, draws: Draws, potential: Tensor, most: int, before: float) -> Solution:
     """The potential on a pool, by at most so many iterations; the certificate before is infinite on the first pool of a size."""
     share = ATOMS_TOL_SHARE if problem.has_atoms else FROZEN_TOL_SHARE
-    goal = share * problem.solver.tol
+    goal = share * problem.schedule.marginal_tol
     if before <= LATE:
         goal, most = max(goal, GAINED_SHARE * before), min(most, MORE_ITERATIONS)
     elif not problem.has_atoms:
@@ -148,7 +149,7 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     value, first = float(side.dual_value) + family.log_volume, slice(len(barycentre))
     divergence = ((barycentre * eta[first]).sum(1) + offset - normaliser[first] + side.c_transform[first]) / epsilon
     information = _average(divergence, (log_weights + side.log_density)[first])
-    record = Coupling(epsilon, error, n_iter, error <= problem.solver.tol, value, len(eta), information)
+    record = Coupling(epsilon, error, n_iter, error <= problem.schedule.marginal_tol, value, len(eta), information)
     planes = supporting_planes(eta, normaliser, side.c_transform, barycentre[:MOST_PLANES], epsilon, key.dtype)
     n_holes = max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
     some = Target(eta[:n_holes], normaliser[:n_holes], log_weights[:n_holes])

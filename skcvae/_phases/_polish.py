@@ -16,6 +16,7 @@ from torch import Tensor
 from skcvae import _kernels, _training, objectives
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._training import Course
+from skcvae.schedule import Stage
 from skcvae.transport import Target, evaluate, prior_side, with_products
 
 #: Draws of a round on which the potential is solved, and iterations of that.
@@ -34,50 +35,6 @@ REGRESSED_SHARE = 0.1
 SETTLED_RESIDUALS = 2
 #: Nats a feature, of all rows together, by which a round must lower the value: less is what it gains of its own rows alone.
 FEWEST_NATS = 1.0
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Rounds of one kind.
-
-    Attributes
-    ----------
-    share : float, of the rounds that are left
-    draws : int, draws of a round, at most
-    batch, rate : float, size of a batch and learning rate over those of the training
-    visits : float, draws of a round's steps for each row: a datum's cell of the latent space is visited as often, on average
-    fewest : int, steps of a round, at least
-    moves : bool, whether the stage ends when the plan stands still: the value falls by less than twice what the residual falls, so
-        that a lower rate brings more than another round
-    """
-
-    share: float
-    draws: int
-    batch: int
-    rate: float
-    visits: float
-    fewest: int
-    moves: bool
-
-    def n_steps(self, problem: Problem) -> int:
-        """Steps of a round's regression: in proportion to the rows, at most `max_iter`."""
-        setting = problem.setting
-        asked = math.ceil(self.visits * len(problem.data) / (self.batch * setting.batch_size))
-        return min(setting.max_iter, max(self.fewest, asked))
-
-    def n_draws(self, problem: Problem) -> int:
-        """Draws of a round's plan: no more than its steps use, and than there is room for."""
-        used = self.batch * problem.setting.batch_size * self.n_steps(problem)
-        return min(self.draws, used, POLISH_NUMBERS // len(problem.varying.constants))
-
-
-#: A short round tells layouts apart.
-TRIAL = Stage(0.0, 8192, 1, 1.0, 6.0, 150, True)
-#: Small batches spread a layout; larger ones at a lower rate, on more draws, sharpen the borders between cells.
-STAGES = (
-    Stage(1 / 2, 65536, 1, 1.4, 68.0, 50, True),
-    Stage(1.0, 131072, 2, 0.07, 136.0, 200, False),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,17 +106,18 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     best round. Minus the score of validation rows takes the place of the semi-dual where there are some, and that of a sample
     where every round has other rows. A fit that is asked to stop has no further round.
     """
-    if course.stopped:
+    schedule = course.root.schedule
+    if course.stopped or schedule.polish_rounds == 0:
         return Polished(layouts[-1].potential, False, [])
-    best, settled, left = _best_layout(course, layouts), False, course.root.solver.polish_rounds
+    best, settled, left = _best_layout(course, layouts), False, schedule.polish_rounds
     made: Made = best, None
     values = [best.value]
-    for number, stage in enumerate(STAGES):
+    for number, stage in enumerate(schedule.stages):
         if course.pace.is_over:
             settled = False
             break
         name, n_rounds = f"polish, stage {number + 1}", round(stage.share * left)
-        rounds = course.loop(name, functools.partial(_Rounds, course.root, made, number, name, n_rounds), n_rounds, 1, shown=False)
+        rounds = course.loop(name, functools.partial(_Rounds, course.root, made, stage, name, n_rounds), n_rounds, 1, shown=False)
         made, settled, left = rounds.best(), rounds.settled, left - rounds.made
         values += rounds.values[1:]
         if course.stopped:
@@ -175,12 +133,17 @@ class Polished:
     settled: bool
     values: list[float]
 
+    @property
+    def n_rounds(self) -> int:
+        """Rounds made, after the short one from each layout."""
+        return max(0, len(self.values) - 1)
+
 
 class _Rounds:
     """The rounds of one stage: the values of all, the last round, and the one of the lowest value."""
 
-    def __init__(self, problem: Problem, made: Made, number: int, name: str, n_rounds: int) -> None:
-        self.problem, self.number, self.name, self.n_rounds = problem, number, name, n_rounds
+    def __init__(self, problem: Problem, made: Made, stage: Stage, name: str, n_rounds: int) -> None:
+        self.problem, self.stage, self.name, self.n_rounds = problem, stage, name, n_rounds
         self.values, self.settled, self.is_still, self.last, self.lowest = [made[0].value], False, False, made, made
 
     @property
@@ -200,7 +163,7 @@ class _Rounds:
             return True
         plan = before.plan(self.problem) if plan is None else plan
         description = f"{self.name}, round {t + 1} of at most {self.n_rounds}"
-        self.last = _next_round(self.problem, plan, self.potential, STAGES[self.number], description)
+        self.last = _next_round(self.problem, plan, self.potential, self.stage, description)
         after = self.last[0]
         self.problem.note(after.value)
         if after.value < min(self.values):
@@ -211,7 +174,7 @@ class _Rounds:
 
     def _is_over(self, last: Round) -> bool:
         """Whether the residual or the fall of the value is too small, or, in a stage that moves the plan, the plan is still."""
-        problem, tol, moves = self.problem, self.problem.setting.tol, STAGES[self.number].moves
+        problem, tol, moves = self.problem, self.problem.setting.tol, self.stage.moves
         by_chance = 0.0 if problem.judges is not None else FEWEST_NATS * problem.data.n_features / len(problem.x)
         has_stalled = len(self.values) > 1 and _training.next_fall(self.values) < max(tol, by_chance)
         self.settled = last.residual <= tol or has_stalled
@@ -251,13 +214,26 @@ def _best_layout(course: Course[Problem], layouts: list[Layout]) -> Round:
     best = min(trials, key=lambda trial: trial.value)
     best.layout.restore(course.root)
     layout = dataclasses.replace(best.layout, potential=best.potential)
-    return dataclasses.replace(best, layout=layout, n_draws=STAGES[0].n_draws(course.root))
+    return dataclasses.replace(best, layout=layout, n_draws=_n_draws(course.root, course.root.schedule.stages[0]))
 
 
 def _trial(problem: Problem, layout: Layout, name: str) -> Round:
     """The round after one short regression from a layout."""
-    plan, potential, _ = _frozen_plan(problem, TRIAL.n_draws(problem), layout.restore(problem), layout.temperature)
-    return _next_round(problem, plan, potential, TRIAL, name)[0]
+    trial = problem.schedule.trial
+    plan, potential, _ = _frozen_plan(problem, _n_draws(problem, trial), layout.restore(problem), layout.temperature)
+    return _next_round(problem, plan, potential, trial, name)[0]
+
+
+def _n_steps(problem: Problem, stage: Stage) -> int:
+    """Steps of a round's regression: in proportion to the rows, at most `max_iter`."""
+    asked = math.ceil(stage.visits * len(problem.data) / (stage.batch * problem.setting.batch_size))
+    return min(problem.setting.max_iter, max(stage.fewest, asked))
+
+
+def _n_draws(problem: Problem, stage: Stage) -> int:
+    """Draws of a round's plan: no more than its steps use, and than there is room for."""
+    used = stage.batch * problem.setting.batch_size * _n_steps(problem, stage)
+    return min(stage.draws, used, POLISH_NUMBERS // len(problem.varying.constants))
 
 
 def _next_round(problem: Problem, plan: FrozenPlan, potential: Tensor, stage: Stage, description: str) -> Made:
@@ -266,14 +242,14 @@ def _next_round(problem: Problem, plan: FrozenPlan, potential: Tensor, stage: St
     _regress(problem, plan, stage, description)
     if problem.rows is not None:
         potential = problem.carry(potential, problem.fresh_rows())
-    layout, rng, n_draws = Layout.of(problem, potential, epsilon), dict(problem.rng.bit_generator.state), stage.n_draws(problem)
+    layout, rng, n_draws = Layout.of(problem, potential, epsilon), dict(problem.rng.bit_generator.state), _n_draws(problem, stage)
     following, solved, value = _frozen_plan(problem, n_draws, potential, epsilon)
     return Round(layout, n_draws, rng, solved, value, following.residual), following
 
 
 def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
     """Robust regression from the plan's draws onto their barycentres, in one cycle."""
-    setting, rate, n_steps = problem.setting, stage.rate * problem.setting.learning_rate, stage.n_steps(problem)
+    setting, rate, n_steps = problem.setting, stage.rate * problem.setting.learning_rate, _n_steps(problem, stage)
     optimiser = _training.adam([problem.decoder, problem.family], rate)
     order = _regression_order(problem, plan, stage.batch * setting.batch_size)
 
@@ -309,7 +285,7 @@ def _frozen_plan(problem: Problem, n_draws: int, potential: Tensor, hot: float) 
     setting, draws = problem.setting, problem.draws(n_draws)
     output = problem.predicted(draws.z)
     some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
-    solver = problem.exact(problem.solver.tol, POLISH_ITERATIONS)
+    solver = problem.exact(problem.schedule.marginal_tol, POLISH_ITERATIONS)
     state = solver.anneal(problem.source, some, _halvings(hot, setting.epsilon), _better_start(problem, some, potential, hot))
     if state.marginal_error > UNSOLVED:
         state = problem.exact(UNSOLVED, MORE_ITERATIONS).solve(problem.source, some, setting.epsilon, state.potential).state

@@ -19,6 +19,7 @@ from skcvae._training import Pace
 from skcvae.likelihoods import Family
 from skcvae.networks import Decoder, has_modes
 from skcvae.priors import Prior
+from skcvae.schedule import Schedule
 from skcvae.transport import SemiDual, Sinkhorn, Solver, Source, Target, VectorSolver, log_mass, prior_side
 
 #: Draws that the decoder predicts at once: the maps of a convolution are many times its outputs.
@@ -37,7 +38,6 @@ class Setting:
 
     epsilon: float
     varsigma: float
-    strategy: str
     batch_size: int
     learning_rate: float
     max_iter: int
@@ -125,7 +125,7 @@ class History:
 
 @dataclass(eq=False)
 class Problem:
-    """The model, the data, the solver and the settings.
+    """The model, the data, the solver, the schedule and the settings.
 
     Attributes
     ----------
@@ -145,6 +145,7 @@ class Problem:
     data: Data
     prior: Prior
     solver: Solver
+    schedule: Schedule
     setting: Setting
     rng: np.random.Generator
     x_val: Tensor | None = None
@@ -195,7 +196,7 @@ class Problem:
 
     def fresh_rows(self) -> Tensor | None:
         """Places of other rows to make plans of, or None where plans are made of all."""
-        return self.data.some(max(1, min(self.solver.max_rows, MOST_NUMBERS // self.data.n_features)), self.rng)
+        return self.data.some(max(1, min(self.schedule.max_rows, MOST_NUMBERS // self.data.n_features)), self.rng)
 
     def take(self, rows: Tensor | None) -> None:
         """Make plans of these rows."""
@@ -273,9 +274,7 @@ class Problem:
 
     def exact(self, tol: float, max_iter: int) -> VectorSolver:
         """The solver of a frozen problem: all data, a vector potential."""
-        shared = {f.name: getattr(self.solver, f.name) for f in fields(Solver)}
-        kind = Sinkhorn if self.has_atoms else SemiDual
-        return kind(**{**shared, "tol": tol, "max_iter": max_iter})
+        return (Sinkhorn if self.has_atoms else SemiDual)(tol=tol, max_iter=max_iter)
 
 
 @dataclass(frozen=True, eq=False)

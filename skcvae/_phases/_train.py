@@ -15,27 +15,19 @@ from skcvae._data import some
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._random import make_torch_generator
 from skcvae._training import Course
-from skcvae.transport import Columns, Solution, Target, dual_columns, primal_columns
+from skcvae.transport import Solution, Target
 
-#: Training starts at this share of the smallest encoded variance, above which that axis would collapse.
-HOT_SHARE = 0.5
-#: Share of the steps over which the temperature would fall to its target if nothing held it.
-COOLING_SHARE = 0.5
 #: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
 LARGEST_RESIDUAL = 1.0
 #: A batch that stays above this chi-square moves no decoder.
 LOST = 1.0
-#: Steps of the training, at most: more bring no layout that polishing would not find from this one.
-MOST_STEPS = 100
-#: Rows of the training, at most.
-MOST_ROWS = 1024
 
 
 def start(problem: Problem) -> Layout:
     """The layout of a linear decoder along the principal axes, at the temperature that training starts from."""
     n_axes = problem.decoder.inputs(problem.draws(1).z).shape[1]
     axes = problem.family.linear_start(problem.x, n_axes, 0.0)
-    hot = max(problem.setting.epsilon, HOT_SHARE * _smallest_variance(problem, *axes))
+    hot = max(problem.setting.epsilon, problem.schedule.hot_share * _smallest_variance(problem, *axes))
     problem.decoder.network.set_linear(*problem.family.linear_start(problem.x, n_axes, hot))  # type: ignore[operator]
     return Layout.of(problem, torch.zeros_like(problem.source.carrier), hot)
 
@@ -62,7 +54,7 @@ def train(course: Course[Problem], hot: float) -> Layout:
     rows = course.stage("rows", lambda: {"all": problem.rows, "some": _some_rows(problem)})
     if rows["some"] is not None and "trained" not in course.done:
         problem.take_again(rows["some"])
-    n_steps = min(problem.setting.max_iter, MOST_STEPS)
+    n_steps = min(problem.setting.max_iter, problem.schedule.training_steps)
     with problem.sharing(problem.setting.batch_size):
         training = course.loop("train", lambda: _Steps(problem, hot, n_steps), n_steps)
     return Layout(**course.stage("trained", lambda: _trained(problem, training, rows).state_dict()))
@@ -70,7 +62,7 @@ def train(course: Course[Problem], hot: float) -> Layout:
 
 def _some_rows(problem: Problem) -> Tensor | None:
     """Places of the rows to train on, some of those that plans are made of, or None for all of them."""
-    places = some(len(problem.x), MOST_ROWS, problem.rng)
+    places = some(len(problem.x), problem.schedule.training_rows, problem.rng)
     return places if places is None or problem.rows is None else problem.rows[places]
 
 
@@ -96,7 +88,7 @@ class _Steps:
         self.atoms = problem.draws(0) if problem.has_atoms else None
         self._begin_stream(int(problem.rng.integers(2**63)))
         self.optimiser = _training.adam([problem.decoder, problem.family], setting.learning_rate)
-        self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, COOLING_SHARE * n_steps))
+        self.cooling = (setting.epsilon / hot) ** (1 / max(1.0, problem.schedule.cooling_share * n_steps))
 
     @property
     def potential(self) -> Tensor:
@@ -142,7 +134,7 @@ class _Steps:
         solution = self._improve(target)
         if not solution.state.marginal_error <= LOST:
             return False
-        columns = self._columns(target, solution)
+        columns = problem.solver.columns(target, solution, self.epsilon)
         barycentre = problem.varying.filled(columns.barycentre)
         loss = objectives.coupled(problem.family, output, barycentre, columns.mass, self.epsilon)
         residual = _training.descend(self.optimiser, loss)
@@ -156,8 +148,3 @@ class _Steps:
         self.problem.history.record(value, solution.state.marginal_error)
         self.problem.pace.note(value)
         return solution
-
-    def _columns(self, target: Target, solution: Solution) -> Columns:
-        if self.problem.setting.strategy == "dual":
-            return dual_columns(target, solution.state)
-        return primal_columns(solution.source, target, solution.state, self.epsilon)

@@ -52,10 +52,10 @@ class HoleDisplay:
     >>> from skcvae import CoupledVAE
     >>> from skcvae.datasets import make_gaussian_grid
     >>> from skcvae.display import HoleDisplay
-    >>> from skcvae.transport import SemiDual
+    >>> from skcvae.schedule import Schedule
     >>> X, y = make_gaussian_grid(200, n_side=2, random_state=0)
-    >>> quick = SemiDual(polish_rounds=1, max_draws=4096)
-    >>> model = CoupledVAE(varsigma=0.1, max_iter=20, hidden_layer_sizes=(16,), formulation=quick, random_state=0).fit(X)
+    >>> quick = Schedule(polish_rounds=1, max_draws=4096)
+    >>> model = CoupledVAE(varsigma=0.1, max_iter=20, hidden_layer_sizes=(16,), schedule=quick, random_state=0).fit(X)
     >>> display = HoleDisplay.from_estimator(model, n_grid=20, random_state=0)
     >>> display.score.shape
     (20, 20)

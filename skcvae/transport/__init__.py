@@ -40,10 +40,16 @@ from skcvae.transport._problem import (
 from skcvae.transport._semidual import GradientAscent, SemiDual, Sinkhorn
 from skcvae.transport._solver import Potentials, Solver, VectorSolver
 
-#: Solvers by the names of formulation and potential.
-SOLVERS: dict[str, dict[str, Solver]] = {
-    "semi-dual": {"vector": SemiDual(), "network": SemiDualNetwork()},
-    "dual": {"vector": Dual(), "network": DualNetwork()},
+#: The paper's eight solvers by name: formulation, what the potentials are, and the strategy where it is not the dual one.
+SOLVERS: dict[str, Solver] = {
+    "semi-dual": SemiDual(),
+    "semi-dual-network": SemiDualNetwork(),
+    "dual": Dual(),
+    "dual-network": DualNetwork(),
+    "semi-dual-primal": SemiDual(strategy="primal"),
+    "semi-dual-network-primal": SemiDualNetwork(strategy="primal"),
+    "dual-primal": Dual(strategy="primal"),
+    "dual-network-primal": DualNetwork(strategy="primal"),
 }
 
 __all__ = [

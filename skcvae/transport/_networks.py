@@ -6,7 +6,7 @@ import copy
 import math
 import numbers
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ class NetworkSolver(Solver):
 
     Parameters
     ----------
-    tol, max_iter, batch_tol, batch_max_iter, polish_rounds, max_draws, max_rows : see `Solver`
+    tol, max_iter, batch_tol, batch_max_iter, strategy : see `Solver`
     data_batch_size : int, default=1024
         Data of one gradient step.
     learning_rate : float, default=1e-2
@@ -181,8 +181,6 @@ class SemiDualNetwork(NetworkSolver):
     True
     """
 
-    potential: ClassVar[str] = "network"
-
     def begin(self, source: Source, n_inputs: int | None, generator: torch.Generator) -> Potentials:
         return _RunningSemiDual(self, source, _of_data(source, self, generator), [], generator)
 
@@ -228,11 +226,9 @@ class DualNetwork(Dual):
     --------
     >>> from skcvae import CoupledVAE
     >>> from skcvae.transport import DualNetwork
-    >>> CoupledVAE(formulation=DualNetwork(data_batch_size=512), potential="network").formulation.data_batch_size
+    >>> CoupledVAE(solver=DualNetwork(data_batch_size=512)).solver.data_batch_size
     512
     """
-
-    potential: ClassVar[str] = "network"
 
     def _of_data(self, source: Source, generator: torch.Generator) -> nn.Module:
         return _of_data(source, self, generator)

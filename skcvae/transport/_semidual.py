@@ -72,7 +72,7 @@ class GradientAscent(SemiDual):
 
     Parameters
     ----------
-    tol, max_iter, batch_tol, batch_max_iter, polish_rounds, max_draws, max_rows : see `Solver`; `batch_max_iter` is the printed K
+    tol, max_iter, batch_tol, batch_max_iter, strategy : see `Solver`; `batch_max_iter` is the printed K
     step_size : float, default=1.0
         The printed :math:`\lambda_1` in its natural unit, :math:`n \epsilon`.
 

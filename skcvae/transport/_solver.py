@@ -1,20 +1,22 @@
-"""What all solvers share: the schedule, and potentials that go from one training step to the next."""
+"""What all solvers share: tolerances, and potentials that go from one training step to the next."""
 
 from __future__ import annotations
 
 import numbers
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from skcvae._checks import check_number
-from skcvae.transport._problem import Solution, Source, State, Target
+from skcvae._checks import check_number, choose, refuse_former_names
+from skcvae.transport._problem import Columns, Solution, Source, State, Target, dual_columns, primal_columns
 
 #: Iterations at a temperature that is not the last.
 HOT_ITERATIONS = 3
+#: What a training step moves the decoder onto.
+STRATEGIES = ("dual", "primal")
 
 
 class Potentials(ABC):
@@ -39,43 +41,50 @@ class Potentials(ABC):
 
 @dataclass(frozen=True)
 class Solver(ABC):
-    """A way to solve for the potentials, and the schedule of a fit that uses it.
+    """A way to solve for the potentials, of a cost of your own or in the training of a coupled model.
 
     Parameters
     ----------
     tol : float, default=1e-3
-        Largest chi-square of the data marginal that counts as converged.
+        Largest chi-square of the data marginal that counts as converged, in `solve`.
     max_iter : int, default=300
-        Iterations of one solve on a fixed set of draws.
+        Iterations of one `solve` on a fixed set of draws.
     batch_tol : float, default=0.1
         Chi-square to which the potentials are solved on a training step's draws before the decoder moves.
     batch_max_iter : int, default=10
         Iterations within one training step. When chi-square stays above 1 the decoder does not move.
-    polish_rounds : int, default=30
-        Most rounds of regression onto the frozen plan's barycentres after training.
-    max_draws : int, default=131072
-        Largest pool that is tried for `tol`.
-    max_rows : int, default=16384
-        Most data that one plan is made of, and in a fit no more than 2^26 numbers of them. Of more, training takes a random sample
-        and every round of polishing a fresh one; the last of them is what the coupling is certified on.
+    strategy : {"dual", "primal"}, default="dual"
+        Decoder steps on the columns of the plan (Algorithm 2), or on every datum's importance-weighted draws (Algorithm 1). They
+        differ only while the potential is not solved.
+
+    Notes
+    -----
+    A fit solves the frozen coupling by the tolerance and iterations of its `skcvae.schedule.Schedule`.
     """
 
     tol: float = 1e-3
     max_iter: int = 300
     batch_tol: float = 0.1
     batch_max_iter: int = 10
-    polish_rounds: int = 30
-    max_draws: int = 131072
-    max_rows: int = 16384
+    strategy: str = "dual"
+
+    def __new__(cls, *args: Any, **params: Any) -> Self:
+        """Refuse parameters that are elsewhere now, before `__init__` calls them unexpected."""
+        refuse_former_names(cls.__name__, ["schedule"], params)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        for name, low in (("max_iter", 1), ("batch_max_iter", 1), ("polish_rounds", 0), ("max_draws", 1), ("max_rows", 1)):
-            check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Integral, low)
+        for name in ("max_iter", "batch_max_iter"):
+            check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Integral, 1)
         for name in ("tol", "batch_tol"):
             check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Real, 0)
+        choose(f"strategy of {type(self).__name__}", self.strategy, dict.fromkeys(STRATEGIES))
 
-    #: What the data potential is: "vector" or "network".
-    potential: ClassVar[str] = "vector"
+    def columns(self, target: Target, solution: Solution, epsilon: float) -> Columns:
+        """The columns of the plan that a training step moves the decoder onto, by the strategy."""
+        if self.strategy == "dual":
+            return dual_columns(target, solution.state)
+        return primal_columns(solution.source, target, solution.state, epsilon)
 
     @abstractmethod
     def begin(self, source: Source, n_inputs: int | None, generator: torch.Generator) -> Potentials:
