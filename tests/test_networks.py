@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from torch import nn
 
-from skcvae import WAE, CoupledVAE
+from skcvae import VAE, WAE, CoupledVAE
 from skcvae._phases import Problem
 from skcvae._random import seeded
 from skcvae._training import set_learning_rate
@@ -375,3 +375,26 @@ def test_seeded_restores_after_an_error():
     assert torch.equal(before, torch.get_rng_state())
     with seeded(3):
         assert torch.equal(torch.rand(2), torch.rand(2, generator=generator(3)))
+
+
+@pytest.mark.parametrize("kind", [CoupledVAE, VAE])
+def test_a_linear_map_beside_a_given_network_can_be_left_out(X, kind):
+    """The fitted decoder is then the user's trained module alone, here without a bias; otherwise both are trained."""
+    modules = nn.Linear(X.shape[1], 2 * 2), nn.Linear(2, X.shape[1], bias=False)
+    params = {name: value for name, value in SHORT.items() if name in kind().get_params()}
+    alone, beside = (kind(2, network=Given(*modules, linear=flag), **params).fit(X) for flag in (False, True))
+    network = alone.module_.network
+    assert not any(p.any() for p in network.linear.parameters())
+    assert all(p.any() for p in beside.module_.network.linear.parameters())
+    assert not torch.equal(network.hidden.weight, modules[1].weight)
+    z = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    expected = torch.as_tensor(z) @ network.hidden.weight.T
+    np.testing.assert_allclose(network(torch.as_tensor(z)), expected, rtol=1e-6, atol=1e-7)
+    again = pickle.loads(pickle.dumps(alone)).set_params(warm_start=True).fit(X)
+    assert not any(p.any() for p in again.module_.network.linear.parameters())
+
+
+def test_a_given_network_says_whether_a_linear_map_is_beside_it():
+    assert repr(Given(linear=False)) == "Given(encoder=None, decoder=None, linear=False)"
+    with pytest.raises(TypeError, match="linear of Given must be True or False, got 1"):
+        Given(linear=1)

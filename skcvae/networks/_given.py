@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from skcvae._checks import check_flag
 from skcvae._context import float32_by_default
 from skcvae._random import seeded
 from skcvae.networks._base import Network
@@ -23,8 +24,8 @@ MISFITS = (RuntimeError, ValueError, TypeError, IndexError)
 class Given(Network):
     """The user's own pair of encoder and decoder, copied before it is trained.
 
-    A linear map that starts at zero runs beside each, so that a network begins as the module that was given;
-    `skcvae.CoupledVAE` lays the decoder's along the principal axes. Layers that are given in evaluation mode stay in it.
+    A linear map that starts at zero runs beside each, so that a network begins as the module that was given. The start of a fit
+    lays the decoder's along the principal axes. Layers that are given in evaluation mode stay in it.
 
     Parameters
     ----------
@@ -33,6 +34,9 @@ class Given(Network):
         called with torch's default precision single.
     decoder : nn.Module or function ``f(n_inputs, n_outputs) -> nn.Module``, default=None
         From latent inputs (m, n_inputs) to a likelihood's parameters (m, n_outputs): logits, or means of standardised data.
+    linear : bool, default=True
+        Whether a linear map runs beside each. False leaves the functions that the modules can be as they are; the fit then starts
+        from the modules as they were given.
 
     Examples
     --------
@@ -43,14 +47,18 @@ class Given(Network):
     Linear(in_features=2, out_features=5, bias=True)
     """
 
-    def __init__(self, encoder: nn.Module | Factory | None = None, decoder: nn.Module | Factory | None = None) -> None:
+    def __init__(
+        self, encoder: nn.Module | Factory | None = None, decoder: nn.Module | Factory | None = None, linear: bool = True
+    ) -> None:
         self._given = {"encoder": encoder, "decoder": decoder}
+        self.linear = check_flag("linear of Given", linear)
         for role, given in self._given.items():
             if not (given is None or callable(given)):
                 raise TypeError(f"{role} must be a torch module, a function f(n_inputs, n_outputs) or None, got {given!r}.")
 
     def __repr__(self) -> str:
-        return f"Given(encoder={self._given['encoder']!r}, decoder={self._given['decoder']!r})"
+        without = "" if self.linear else ", linear=False"
+        return f"Given(encoder={self._given['encoder']!r}, decoder={self._given['decoder']!r}{without})"
 
     def decoder(self, n_inputs: int, n_outputs: int, generator: torch.Generator) -> LinearPlus:
         """A copy of the user's decoder beside a linear map; ValueError where it has other shapes or there is none."""
@@ -68,6 +76,7 @@ class Given(Network):
         network = LinearPlus(n_inputs, n_outputs, module, generator)
         network.frozen = frozen
         network.set_linear(torch.zeros(n_outputs, n_inputs), torch.zeros(n_outputs))
+        network.linear.requires_grad_(self.linear)
         return network
 
 

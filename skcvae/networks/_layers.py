@@ -61,9 +61,10 @@ class LinearPlus(nn.Module):
 
     @torch.no_grad()
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
-        """Make the linear part `weight` (n_outputs, n_inputs) and `bias` (n_outputs,)."""
-        self.linear.weight.copy_(weight)
-        self.linear.bias.copy_(bias)
+        """Make the linear part `weight` (n_outputs, n_inputs) and `bias` (n_outputs,); one that is fixed stays as it is."""
+        if self.linear.weight.requires_grad:
+            self.linear.weight.copy_(weight)
+            self.linear.bias.copy_(bias)
 
 
 class Steep(nn.Module):
