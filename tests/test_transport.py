@@ -18,6 +18,7 @@ from skcvae.transport import (
     evaluate,
     fresh_marginal_error,
     plan,
+    prior_side,
     sinkhorn_step,
     with_products,
 )
@@ -221,3 +222,34 @@ def test_certificate_sees_what_the_solved_draws_hide():
         errors.append(fresh_marginal_error(source, (target(16384), target(16384)), solution.state.potential, 0.05))
     assert errors[0] > 0.05
     assert errors[1] < 0.1 * errors[0]
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.3])
+@pytest.mark.parametrize("n_averaged", [1, 4, 9, 20])
+def test_barycentres_of_the_first_draws_leave_all_else_as_it_is(small, softness, n_averaged):
+    source, target = small[0], dataclasses.replace(small[1], softness=softness)
+    f = torch.linspace(-1, 1, 12, dtype=torch.float64)
+    whole, some = prior_side(source, target, f, EPSILON), prior_side(source, target, f, EPSILON, n_averaged)
+    for name in ("prior_potential", "c_transform", "log_density", "dual_value"):
+        torch.testing.assert_close(getattr(some, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(some.barycentre, whole.barycentre[:n_averaged], rtol=1e-12, atol=1e-12)
+    P = torch.softmax((f[:, None] - cost(source, target)) / EPSILON, 0)
+    torch.testing.assert_close(some.barycentre, (P.T @ source.statistics)[:n_averaged], rtol=1e-12, atol=1e-12)
+
+
+def test_a_certificate_of_fewer_fresh_draws_is_unbiased():
+    """Means over many certificates agree with that of very many draws, for a potential that is not solved."""
+    rng = np.random.default_rng(0)
+    x = torch.as_tensor(rng.normal(size=(50, 2)))
+    source, potential = Source(x, 0.5 * x.square().sum(1)), torch.as_tensor(0.3 * rng.normal(size=50))
+
+    def certificate(m):
+        z = [torch.as_tensor(rng.normal(size=(m, 2))) for _ in range(2)]
+        targets = [Target(y, 0.5 * y.square().sum(1), torch.full((m,), -math.log(m), dtype=torch.float64)) for y in z]
+        return fresh_marginal_error(source, (targets[0], targets[1]), potential, 1.0)
+
+    exact = certificate(400_000)
+    assert exact > 0.05
+    for m in (200, 2000):
+        errors = np.array([certificate(m) for _ in range(400)])
+        assert abs(errors.mean() - exact) < 4 * errors.std() / 20
