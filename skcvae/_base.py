@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _persistence, _place, _random, posteriors
@@ -99,7 +100,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_components), in the precision of X
         """
-        return self._rowwise(self._checked(X), lambda model, x: model.inference.mean(x))
+        rows = self._checked(X)
+        with self._answering(rows.dtype) as model:
+            return _memory.in_blocks(rows, lambda block: as_array(model.inference.mean(model.standardised(block))))
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray:
         r"""Decoder means, :math:`E[x \mid z]`.
@@ -112,7 +115,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, d), in the precision of Z
         """
-        return self._pointwise(self._checked_latent(Z), Placed.mean)
+        points = self._checked_latent(Z)
+        with self._answering(points.dtype) as model:
+            return _memory.in_blocks(points, model.mean)
 
     def reconstruct(self, X: ArrayLike) -> NDArray:
         r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
@@ -128,11 +133,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, d), in the precision of X
         """
-
-        def restored(model: Placed, x: Tensor) -> NDArray:
-            return model.restored(model.inference.reconstruction(x))
-
-        return self._rowwise(self._checked(X), restored)
+        rows = self._checked(X)
+        with self._answering(rows.dtype) as model:
+            return _memory.in_blocks(rows, lambda block: model.restored(model.inference.reconstruction(model.standardised(block))))
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
@@ -146,8 +149,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         skcvae.posteriors.Posterior
         """
         rows = self._checked(X)
-        with _memory.enough_memory(FEWER_ROWS), computing(with_gradients=False):
-            model = self._at(rows.dtype)
+        with _memory.enough_memory(FEWER_ROWS), self._answering(rows.dtype) as model:
             return posteriors.posterior(model.inference, model.standardised(rows))
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
@@ -166,7 +168,10 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rows = self._checked(X)
         shape = (len(rows), n_samples, self._record.prior.n_components)
         rng = _random.draws_rng(n_samples, random_state, shape, _memory.result_dtype(rows))
-        return self._rowwise(rows, lambda model, x: model.inference.resample(x, n_samples, rng))
+        with self._answering(rows.dtype) as model:
+            return _memory.in_blocks(
+                rows, lambda block: as_array(model.inference.resample(model.standardised(block), n_samples, rng))
+            )
 
     def sample(
         self,
@@ -204,7 +209,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rng = _random.draws_rng(n_samples, random_state, (n_samples, record.family.n_features))
         with computing(with_gradients=False):
             z = record.prior.sample(n_samples, rng) if source == "prior" else record.sample_aggregate(n_samples, rng)
-        return self._pointwise(z, lambda model, block: model.sample(block, noise, rng))
+        with self._answering(z.dtype) as model:
+            return _memory.in_blocks(z, lambda block: model.sample(block, noise, rng))
 
     def score_samples(self, X: ArrayLike, *, return_std: bool = False) -> NDArray | tuple[NDArray, NDArray]:
         r"""Log-likelihood of each row under the distribution that `sample` draws from.
@@ -226,12 +232,13 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
         rows, record = self._checked(X), self._record
+        with self._answering(rows.dtype) as model:
 
-        def estimate(model: Placed, x: Tensor) -> NDArray:
-            log_density, error = model.inference.log_density(x)
-            return as_array(torch.stack([log_density - record.family.log_volume, error], 1))
+            def estimate(block: NDArray) -> NDArray:
+                log_density, error = model.inference.log_density(model.standardised(block))
+                return as_array(torch.stack([log_density - record.family.log_volume, error], 1))
 
-        log_density, error = (np.ascontiguousarray(column) for column in self._rowwise(rows, estimate).T)
+            log_density, error = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
         size = float(np.median(error) + TINY) ** -2
@@ -271,25 +278,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         check_is_fitted(self)
         return check.check_latent(Z, self._record.prior.n_components)
 
-    def _at(self, dtype: np.dtype) -> Placed:
+    @contextmanager
+    def _answering(self, dtype: np.dtype) -> Iterator[Placed]:
         """The record where its answers are computed, in the precision of rows of a type or a finer one that the scores need."""
         record = self._record
-        return record.at(Place(record.precision(dtype), _place.make_device(self.device)))
-
-    def _rowwise(self, X: NDArray, function: Callable[[Placed, Tensor], Tensor | NDArray]) -> NDArray:
-        """A function of the record and standardised rows, block by block."""
-
-        def of_rows(model: Placed, rows: NDArray) -> NDArray:
-            result = function(model, model.standardised(rows))
-            return as_array(result) if isinstance(result, Tensor) else result
-
-        return self._pointwise(X, of_rows)
-
-    def _pointwise(self, points: NDArray, function: Callable[[Placed, NDArray], NDArray]) -> NDArray:
-        """A function of the record and rows of an array, block by block."""
         with computing(with_gradients=False):
-            model = self._at(points.dtype)
-            return _memory.in_blocks(points, lambda block: function(model, block))
+            yield record.at(Place(record.precision(dtype), _place.make_device(self.device)))
 
 
 def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str, stacklevel: int) -> None:

@@ -15,12 +15,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
 
 from skcvae import _checks as check
-from skcvae import _phases, _random
+from skcvae import _memory, _phases, _random
 from skcvae._base import LatentVariableModel, warn_of_few_draws
 from skcvae._callbacks import Watch
-from skcvae._fitted import CoupledFit, Curve, Holes, Placed, host_copy, in_fine_precision
+from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
 from skcvae._fitting import validation_rows
-from skcvae._place import HOST
+from skcvae._place import HOST, as_array
 from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
 from skcvae.objectives import infovae_weights
@@ -261,11 +261,10 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (n,), indices of the prior's atoms
         """
-
-        def most_probable(model: Placed, x: torch.Tensor) -> torch.Tensor:
-            return cast(PoolInference, model.inference).most_probable(x)
-
-        return self._rowwise(self._checked(X), most_probable).astype(np.intp)
+        rows = self._checked(X)
+        with self._answering(rows.dtype) as model:
+            inference = cast(PoolInference, model.inference)
+            return _memory.in_blocks(rows, lambda block: as_array(inference.most_probable(model.standardised(block))), np.intp)
 
     @property
     def coupling_(self) -> Coupling:
@@ -299,7 +298,9 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (m,), in nats, in the precision of Z
         """
-        return self._pointwise(self._checked_latent(Z), Placed.hole_score)
+        points = self._checked_latent(Z)
+        with self._answering(points.dtype) as model:
+            return _memory.in_blocks(points, model.hole_score)
 
     def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> CoupledFit:
         course = self._course(lambda rng: self._problem(X, X_val, rng), (X, X_val), watch)

@@ -1,9 +1,14 @@
 """Imports only point down: the table of CONTRIBUTING.md, checked from the syntax trees."""
 
 import ast
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from skcvae import CoupledVAE, _kernels
+from skcvae.schedule import Schedule
 
 PACKAGE = Path(__file__).parents[1] / "skcvae"
 ROWS = [
@@ -72,3 +77,27 @@ def test_kernels_know_no_numpy_and_no_classes():
 def test_datasets_know_no_torch_and_no_model(path):
     assert rooms(path) <= {"datasets", "_checks", "_random"}
     assert not any(name.startswith("torch") for name in imports(path))
+
+
+def test_a_row_passes_six_frames_to_the_kernel():
+    """From `transform` to `_kernels.attend`, both among them."""
+    X, depths = np.random.default_rng(0).normal(size=(50, 3)), []
+    model = CoupledVAE(hidden_layer_sizes=(4,), max_iter=5, schedule=Schedule(polish_rounds=0, max_draws=4096), random_state=0).fit(
+        X
+    )
+    transform, attend = CoupledVAE.transform.__wrapped__.__code__, _kernels.attend.__code__
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code is attend:
+            depth = 1
+            while frame.f_code is not transform:
+                frame, depth = frame.f_back, depth + 1
+            depths.append(depth)
+
+    sys.setprofile(profile)
+    try:
+        model.transform(X)
+    finally:
+        sys.setprofile(None)
+    assert depths
+    assert max(depths) <= 6
