@@ -24,78 +24,6 @@ from skcvae.networks import fewest_rows
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Point, PosteriorFamily, check_differentiable
 from skcvae.priors import Prior, as_prior
 
-#: What the docstrings of the estimators share.
-SHARED = {
-    "head": """
-    n_components : int, default=None
-        Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
-    prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
-        Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
-    likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
-        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
-    network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
-        Architecture of encoder and decoder.
-    hidden_layer_sizes : sequence of int, default=(256, 256)
-        Widths of the hidden layers of "mlp"; a linear map runs beside them.
-    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
-        Activation of the hidden layers; "steep" can make borders, see `skcvae.networks.Steep`.""",
-    "tail": """
-    pool_size : int, default=4096
-        Draws of the prior and of the aggregate posterior that inference keeps.
-    batch_size : int, default=256
-        Rows in each step.
-    learning_rate_init : float, default=1e-3
-        Learning rate of Adam.
-    max_iter : int, default=8000
-        Most steps of the training.
-    max_time : float, default=None
-        Seconds after which training ends with what it has found; None sets no limit. Only this parameter makes a fit depend on
-        time.
-    tol : float, default=1e-2
-        When the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps, the learning rate falls to zero
-        over half as many steps as were made, and training ends.
-    n_iter_no_change : int, default=10
-        Windows to wait for.
-    early_stopping : bool, default=False
-        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with an `X_val`. The rows
-        are chosen by `random_state` where it is an int, and are always the same ones otherwise.
-    validation_fraction : float between 0 and 1, default=0.1
-        Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given an `X_val`.
-    device : str or torch.device, default="auto"
-        Where to compute; "auto" is a GPU where there is one.
-    random_state : None, int, numpy Generator or RandomState, default=None
-        Source of all randomness of the fit. None draws fresh entropy; an int gives the same fit on the same machine.
-    verbose : bool, default=False
-        Show progress.
-    checkpoint : path or None, default=None
-        A folder in which every fit keeps its state, in a file of its own, every 200 steps; the fits of a grid search may share it.
-        Where a fit finds its file it goes on from it and ends as if it had not been interrupted; at the end the file is removed.
-    warm_start : bool, default=False
-        Go on from the weights of the last fit, with units and likelihood as they were, instead of starting anew.
-
-    Attributes
-    ----------
-    n_iter_ : int
-        Steps made.
-    loss_curve_ : list of float
-        Loss in nats of each step's minibatch.
-    validation_scores_ : list of float or None
-        Minus the loss of X_val after every 50 steps, in nats, without the divergence of the aggregate posterior. Only where
-        there were rows that were not fitted, by `fit`'s X_val or by `early_stopping`.
-    converged_ : bool
-        Whether training stopped by itself, before `max_iter`.
-    prior_, likelihood_, encoder_, module_ : objects
-        The prior, the bound likelihood, the encoder and the decoder, torch modules on the CPU.
-    n_features_in_, feature_names_in_ : as in scikit-learn""",
-}
-
-
-def documented(model: type) -> type:
-    """Put what the docstrings share in the place of {head} and {tail}."""
-    for name, text in SHARED.items():
-        model.__doc__ = str(model.__doc__).replace(f"    {{{name}}}", text.lstrip("\n"))
-    return model
-
 
 def _started(model: _amortise.Model, temperature: float) -> dict[str, Any]:
     """The start as a stage, whose result is the model's own state."""
@@ -103,15 +31,28 @@ def _started(model: _amortise.Model, temperature: float) -> dict[str, Any]:
     return {}
 
 
-class AutoencoderModel(LatentVariableModel):
-    """An encoder and a decoder trained together; a model says which weights its loss has."""
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """What a model with an encoder minimises beside the reconstruction.
 
-    #: What the encoder says of a row, a name or an object.
-    encoder: str | PosteriorFamily = "gaussian"
-    #: A name or an object, where the loss has a divergence of the aggregate posterior.
-    divergence: str | Divergence = "mmd"
-    #: Share of the steps over which the weight of the divergence of each row's posterior rises.
+    Attributes
+    ----------
+    kl_weight : float, of the divergence of each row's posterior to the prior
+    divergence_weight : float, of the divergence of the aggregate posterior to the prior
+    annealing : float, share of the steps over which `kl_weight` rises
+    divergence : str, Divergence or None, that of the aggregate posterior as it was given, where the model has one
+    """
+
+    kl_weight: float
+    divergence_weight: float = 0.0
     annealing: float = 0.0
+    divergence: str | Divergence | None = None
+
+
+class AutoencoderModel(LatentVariableModel):
+    """An encoder and a decoder trained together; a model says what its loss is."""
+
+    encoder: str | PosteriorFamily
     _fitted: AutoencoderFit
     _streaming: _amortise.Streaming | None
 
@@ -121,8 +62,8 @@ class AutoencoderModel(LatentVariableModel):
         return cast(AutoencoderFit, self._record).encoder
 
     @abstractmethod
-    def _weights(self) -> tuple[float, float]:
-        """Weights of the divergence of each row's posterior and of the aggregate's, from checked parameters."""
+    def _loss(self) -> Loss:
+        """What the model minimises, from checked parameters."""
 
     def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> AutoencoderFit:
         setting, is_warm = self._setting(), self._is_warm
@@ -264,7 +205,10 @@ class AutoencoderModel(LatentVariableModel):
 
     def _chosen_divergence(self, setting: _amortise.Setting) -> Divergence | None:
         """The divergence of the aggregate posterior, where the loss has one."""
-        chosen = check.choose("divergence", self.divergence, DIVERGENCES, Divergence)
+        given = self._loss().divergence
+        if given is None:
+            return None
+        chosen = check.choose("divergence", given, DIVERGENCES, Divergence)
         if setting.divergence_weight == 0:
             return None
         divergence: Divergence = chosen() if isinstance(chosen, type) else chosen
@@ -274,11 +218,11 @@ class AutoencoderModel(LatentVariableModel):
 
     def _setting(self) -> _amortise.Setting:
         self._check_shared_numbers()
-        kl_weight, divergence_weight = self._weights()
+        loss = self._loss()
         return _amortise.Setting(
-            kl_weight=kl_weight,
-            divergence_weight=divergence_weight,
-            annealing=float(self.annealing),
+            kl_weight=loss.kl_weight,
+            divergence_weight=loss.divergence_weight,
+            annealing=loss.annealing,
             batch_size=int(self.batch_size),
             learning_rate=float(self.learning_rate_init),
             max_iter=int(self.max_iter),

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-from skcvae._autoencoder import AutoencoderModel, documented
+from skcvae._autoencoder import AutoencoderModel, Loss
 from skcvae.divergences import Divergence
 from skcvae.likelihoods import Likelihood
 from skcvae.objectives import infovae_weights
 from skcvae.posteriors import PosteriorFamily
 
 
-@documented
 class InfoVAE(AutoencoderModel):
     r"""InfoVAE: a variational autoencoder that also holds the aggregate posterior to the prior.
 
@@ -31,7 +30,18 @@ class InfoVAE(AutoencoderModel):
 
     Parameters
     ----------
-    {head}
+    n_components : int, default=None
+        Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
+    prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
+        Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
+    likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
+        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
+    network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
+        Architecture of encoder and decoder.
+    hidden_layer_sizes : sequence of int, default=(256, 256)
+        Widths of the hidden layers of "mlp"; a linear map runs beside them.
+    activation : {"steep", "relu", "tanh", "elu", "silu", "gelu", "softplus"}, default="relu"
+        Activation of the hidden layers; "steep" can make borders, see `skcvae.networks.Steep`.
     encoder : {"gaussian", "full", "planar", "spline"} or skcvae.posteriors.PosteriorFamily, default="gaussian"
         As in `VAE`; at alpha=1 also "point".
     alpha : float of at most 1, default=0.0
@@ -40,7 +50,53 @@ class InfoVAE(AutoencoderModel):
         Weight of the aggregate posterior's divergence, before alpha - 1 is added.
     divergence : {"mmd", "sinkhorn", "sliced", "adversarial"} or skcvae.divergences.Divergence, default="mmd"
         Between codes and draws from the prior, both standardised, on each minibatch.
-    {tail}
+    pool_size : int, default=4096
+        Draws of the prior and of the aggregate posterior that inference keeps.
+    batch_size : int, default=256
+        Rows in each step.
+    learning_rate_init : float, default=1e-3
+        Learning rate of Adam.
+    max_iter : int, default=8000
+        Most steps of the training.
+    max_time : float, default=None
+        Seconds after which training ends with what it has found; None sets no limit. Only this parameter makes a fit depend on
+        time.
+    tol : float, default=1e-2
+        When the loss has not fallen by this, in nats, for `n_iter_no_change` windows of 50 steps, the learning rate falls to zero
+        over half as many steps as were made, and training ends.
+    n_iter_no_change : int, default=10
+        Windows to wait for.
+    early_stopping : bool, default=False
+        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with an `X_val`. The rows
+        are chosen by `random_state` where it is an int, and are always the same ones otherwise.
+    validation_fraction : float between 0 and 1, default=0.1
+        Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given an `X_val`.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is a GPU where there is one.
+    random_state : None, int, numpy Generator or RandomState, default=None
+        Source of all randomness of the fit. None draws fresh entropy; an int gives the same fit on the same machine.
+    verbose : bool, default=False
+        Show progress.
+    checkpoint : path or None, default=None
+        A folder in which every fit keeps its state, in a file of its own, every 200 steps; the fits of a grid search may share it.
+        Where a fit finds its file it goes on from it and ends as if it had not been interrupted; at the end the file is removed.
+    warm_start : bool, default=False
+        Go on from the weights of the last fit, with units and likelihood as they were, instead of starting anew.
+
+    Attributes
+    ----------
+    n_iter_ : int
+        Steps made.
+    loss_curve_ : list of float
+        Loss in nats of each step's minibatch.
+    validation_scores_ : list of float or None
+        Minus the loss of X_val after every 50 steps, in nats, without the divergence of the aggregate posterior. Only where
+        there were rows that were not fitted, by `fit`'s X_val or by `early_stopping`.
+    converged_ : bool
+        Whether training stopped by itself, before `max_iter`.
+    prior_, likelihood_, encoder_, module_ : objects
+        The prior, the bound likelihood, the encoder and the decoder, torch modules on the CPU.
+    n_features_in_, feature_names_in_ : as in scikit-learn
 
     References
     ----------
@@ -111,5 +167,5 @@ class InfoVAE(AutoencoderModel):
         self.lambd = lambd
         self.divergence = divergence
 
-    def _weights(self) -> tuple[float, float]:
-        return infovae_weights(self.alpha, self.lambd)
+    def _loss(self) -> Loss:
+        return Loss(*infovae_weights(self.alpha, self.lambd), divergence=self.divergence)

@@ -1,5 +1,8 @@
 """scikit-learn's compositions, with all four estimators."""
 
+import inspect
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -83,3 +86,25 @@ def test_rows_to_stop_on_are_routed(X, model):
         pipeline = make_pipeline(StandardScaler(), last, transform_input=["X_val"]).fit(X[:120], X_val=X[120:])
     assert len(pipeline[-1].validation_scores_) > 0
     np.testing.assert_array_equal(pipeline[-1].validation_scores_, alone.validation_scores_)
+
+
+def parameters(kind):
+    """The paragraph of each parameter in an estimator's docstring."""
+    text = inspect.getdoc(kind).split("Parameters\n----------\n")[1].split("\n\nAttributes\n")[0]
+    return dict(paragraph.split(" : ", 1) for paragraph in re.split(r"\n(?=\S)", text))
+
+
+def test_what_docstrings_share_is_the_same():
+    """They are written out, so that every tool reads them."""
+    shared = {name: text for name, text in parameters(VAE).items() if name not in ("encoder", "beta", "annealing")}
+    for kind in (WAE, InfoVAE):
+        own = parameters(kind)
+        assert {name: own[name] for name in shared} == shared
+
+
+@pytest.mark.parametrize("kind", [CoupledVAE, VAE, WAE, InfoVAE])
+def test_an_estimator_has_its_own_parameters_only(kind):
+    """Each is documented, and none is another model's that a common base brings."""
+    assert set(parameters(kind)) == set(kind().get_params())
+    names = {name for other in (CoupledVAE, VAE, WAE, InfoVAE) for name in other().get_params()}
+    assert not [name for name in names - set(kind().get_params()) if hasattr(kind(), name)]
