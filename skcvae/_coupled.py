@@ -80,7 +80,7 @@ class CoupledVAE(LatentVariableModel):
         Weight of :math:`\mathrm{KL}(q(z) \| p(z))` between aggregate posterior and prior: inf holds them equal, 0 is maximum
         likelihood with exact posteriors.
     solver : str or skcvae.transport.Solver, default="semi-dual"
-        Solver of the coupling during training, see `skcvae.transport.SOLVERS`. "semi-dual" and "dual" have one number for each row
+        Solver of the coupling during training, see `skcvae.transport`. "semi-dual" and "dual" have one number for each row
         of X; "semi-dual-network" and "dual-network" have networks, trained on minibatches. With "-primal" at the end decoder steps
         are on every datum's importance-weighted draws (Algorithm 1) in place of the columns of the plan (Algorithm 2). An object
         brings its own tolerances. All end in the same polishing and the same frozen solve.
@@ -110,10 +110,10 @@ class CoupledVAE(LatentVariableModel):
     n_iter_no_change : int, default=10
         Windows to wait for.
     early_stopping : bool, default=False
-        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with an `X_val`. The rows
+        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with rows given as X_val. The rows
         are chosen by `random_state` where it is an int, and are always the same ones otherwise.
     validation_fraction : float between 0 and 1, default=0.1
-        Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given an `X_val`.
+        Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given X_val.
     device : str or torch.device, default="auto"
         Where to compute; "auto" is a GPU where there is one.
     random_state : None, int, numpy Generator or RandomState, default=None
