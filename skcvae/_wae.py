@@ -67,7 +67,7 @@ class WAE(AutoencoderModel):
     n_iter_no_change : int, default=10
         Windows to wait for.
     early_stopping : bool, default=False
-        Hold out a share of the rows and end the fit when their score has stopped rising, as `fit` does with rows given as X_val. The rows
+        Hold out a share of the rows and end the fit when their score has stopped rising, as with rows that are given as X_val. They
         are chosen by `random_state` where it is an int, and are always the same ones otherwise.
     validation_fraction : float between 0 and 1, default=0.1
         Share of the rows that `early_stopping` holds out. It says nothing where `fit` is given X_val.

@@ -12,9 +12,9 @@ the plan with respect to the product of the marginals is :math:`e^{(f_i + g_j - 
 The prior's marginal may be soft, held by :math:`\varsigma\, \mathrm{KL}(q(z) \| p(z))` (``Target.softness``).
 
 A solver is a frozen configuration with `solve` (a fixed set of draws) and `begin` (potentials that follow a training):
-`SemiDual`, `SemiDualNetwork`, `Dual`, `DualNetwork`, `Sinkhorn` (atoms, by POT) and `GradientAscent` (as printed). ``SOLVERS`` has
-the paper's eight by name: "semi-dual", "semi-dual-network", "dual", "dual-network", and each with "-primal" at the end. `State` is one
-evaluation, `Solution` the result and `Coupling` the frozen record of a fitted model.
+`SemiDual`, `SemiDualNetwork`, `Dual`, `DualNetwork`, `Sinkhorn` (atoms, by POT) and `GradientAscent` (as printed).
+``SOLVERS`` has the paper's eight by name: "semi-dual", "semi-dual-network", "dual", "dual-network", and each of them with "-primal"
+at the end. `State` is one evaluation, `Solution` the result and `Coupling` the frozen record of a fitted model.
 """
 
 from skcvae.transport._networks import Dual, DualNetwork, NetworkSolver, SemiDualNetwork, dual_gradients, two_potentials
