@@ -84,8 +84,8 @@ class AutoencoderModel(LatentVariableModel):
 
         The first call, on a model that is not fitted, starts it: the units, the scale of the noise and the principal axes are those
         of its rows, so give it some thousands. Further calls, also after `fit`, go on from the weights, with Adam's moments of the
-        part before. The minibatches have at least `batch_size` rows, or all. `max_iter`, `max_time`, `tol`, `annealing` and
-        `checkpoint` say nothing here, and the aggregate posterior is that of the last part.
+        part before. The minibatches have at least `batch_size` rows, or all. `max_iter`, `max_time`, `tol`, `annealing`,
+        `early_stopping` and `checkpoint` say nothing here, and the aggregate posterior is that of the last part.
 
         Parameters
         ----------
