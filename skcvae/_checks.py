@@ -72,16 +72,12 @@ def choose(name: str, value: object, registry: dict[str, Any], base: type | None
         return value
     if isinstance(value, str) and value in registry:
         return registry[value]
-    objects = f" or an instance of {_public(base)}" if base is not None else ""
+    # A class of this package is imported from its public room.
+    rooms = [] if base is None else [part for part in base.__module__.split(".") if not part.startswith("_")]
+    objects = "" if base is None else f" or an instance of {'.'.join([*rooms, base.__name__])}"
     error = ValueError if isinstance(value, str) else TypeError
     remedy = f" Give an object: {value.__name__}()." if isinstance(value, type) and base and issubclass(value, base) else ""
     raise error(f"{name} must be one of {', '.join(map(repr, registry))}{objects}, got {shown(value)}.{remedy}")
-
-
-def _public(kind: type) -> str:
-    """The name by which a class of this package is imported."""
-    rooms = [part for part in kind.__module__.split(".") if not part.startswith("_")]
-    return ".".join([*rooms, kind.__name__])
 
 
 def check_number(
@@ -410,7 +406,7 @@ def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> N
             f"The median of X_val is {median[column]:.3g} in column {name}, and X is from {low[column]:.3g} to "
             f"{high[column]:.3g} there. Give X_val in X's units: a pipeline transforms it only with transform_input=['X_val'].",
             UserWarning,
-            stacklevel=5,
+            stacklevel=7,
         )
 
 

@@ -16,7 +16,6 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -233,14 +232,11 @@ def _beginning(target: Path) -> str:
 def _remove_leftovers(target: Path) -> None:
     """Remove temporary files of writers that were killed."""
     with contextlib.suppress(OSError):
-        for temporary in _leftovers(target):
+        with os.scandir(target.parent) as entries:
+            names = [entry.path for entry in entries if entry.name.startswith(_beginning(target)) and entry.name.endswith(".part")]
+        for temporary in names:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-
-
-def _leftovers(target: Path) -> Iterator[str]:
-    with os.scandir(target.parent) as entries:
-        yield from (entry.path for entry in entries if entry.name.startswith(_beginning(target)) and entry.name.endswith(".part"))
 
 
 class _File:

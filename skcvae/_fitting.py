@@ -124,12 +124,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            data = check.check_X(worker, X, fitting=True)
-            if X_val is None:
-                data, held_out = worker._split(data)
-            else:
-                held_out = check.check_X(worker, X_val)
-                check.warn_where_far(data, held_out, getattr(worker, "feature_names_in_", None))
+            data, held_out = worker._split(check.check_X(worker, X, fitting=True), X_val)
             check.check_varying(data)
             return worker._fit(data, held_out, watch), None
 
@@ -138,11 +133,16 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             watch.close()
         return self
 
-    def _split(self, X: NDArray) -> tuple[NDArray, NDArray | None]:
-        """The rows that are fitted, and those that `early_stopping` holds out, in their order."""
-        if not check.check_flag("early_stopping", self.early_stopping):
-            return X, None
+    def _split(self, X: NDArray, X_val: ArrayLike | None = None) -> tuple[NDArray, NDArray | None]:
+        """The rows that are fitted, and those that are not: given as X_val, or held out by `early_stopping`, in their order."""
         check.check_number("validation_fraction", self.validation_fraction, numbers.Real, 0, open_low=True)
+        is_stopping = check.check_flag("early_stopping", self.early_stopping)
+        if X_val is not None:
+            given = check.check_X(self, X_val)
+            check.warn_where_far(X, given, getattr(self, "feature_names_in_", None))
+            return X, given
+        if not is_stopping:
+            return X, None
         n_held_out = math.ceil(float(self.validation_fraction) * len(X))
         if n_held_out > len(X) - 2:
             raise ValueError(

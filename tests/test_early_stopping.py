@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import clone
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae._phases import _polish
 from skcvae.schedule import Schedule
 from tests.conftest import QUICK
 
@@ -56,6 +57,7 @@ def test_off_is_the_default(X):
 
 
 @pytest.mark.parametrize(("params", "match"), [
+    ({"early_stopping": False, "validation_fraction": -1}, "validation_fraction must be a finite number above 0, got -1"),
     ({"early_stopping": 1}, "early_stopping must be True or False, got 1"),
     ({"validation_fraction": 0.0}, "validation_fraction must be a finite number above 0, got 0"),
     ({"validation_fraction": "a tenth"}, "validation_fraction must be a finite number above 0, got 'a tenth'"),
@@ -73,6 +75,35 @@ def test_validation_rows_in_other_units_are_told(model, X):
     model.set_params(early_stopping=False)
     with pytest.warns(UserWarning, match=r"median of X_val is .* in column 'f1', and X is from .*transform_input=\['X_val'\]"):
         model.fit(table, X_val=other)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(table, X_val=other)
+    assert [warning.filename for warning in told if "median of X_val" in str(warning.message)] == [__file__]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "The median of X_val")
         model.fit(table, X_val=table.iloc[:20])
+
+
+def test_a_killed_fit_that_holds_rows_out_goes_on(X, tmp_path, monkeypatch):
+    """Also without a seed: the rows that are held out are the same, so that the fit finds its checkpoint."""
+    for seed in (0, None):
+        model = clone(MODELS["CoupledVAE"]).set_params(early_stopping=True, random_state=seed, checkpoint=tmp_path / "fits")
+        regress, calls = _polish._regress, []
+
+        def killed(*args, regress=regress, calls=calls):
+            calls.append(None)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return regress(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_polish, "_regress", killed)
+            with pytest.raises(KeyboardInterrupt):
+                clone(model).fit(X)
+        assert len(list((tmp_path / "fits").iterdir())) == 1
+        resumed = clone(model).fit(X)
+        if seed == 0:
+            whole = clone(model).set_params(checkpoint=None).fit(X)
+            np.testing.assert_array_equal(resumed.transform(X), whole.transform(X))
+            assert resumed.validation_scores_ == whole.validation_scores_
+        assert not (tmp_path / "fits").exists()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from skcvae import CoupledVAE
-from skcvae._phases import _polish
+from skcvae._checks import check_X
+from skcvae._phases import _polish, _train
 from skcvae.schedule import Schedule, Stage
 from skcvae.transport import SOLVERS, Dual, DualNetwork, SemiDual, SemiDualNetwork, dual_columns, from_cost, primal_columns
 from tests.conftest import QUICK
@@ -49,6 +50,25 @@ def test_validation_rows_have_a_score_without_rounds(X):
 def test_the_training_is_as_long_as_asked_for(X):
     model = CoupledVAE(**{**QUICK, "schedule": dataclasses.replace(SHORT, training_steps=7)}).fit(X)
     assert model.n_iter_ == 7
+
+
+def test_the_training_has_as_many_rows_as_asked_for(X):
+    with mock.patch.object(SemiDual, "solve_batch", autospec=True, side_effect=SemiDual.solve_batch) as solve:
+        CoupledVAE(**{**QUICK, "schedule": dataclasses.replace(SHORT, training_rows=30)}).fit(X)
+    assert {len(call.args[1].carrier) for call in solve.call_args_list} == {30}
+
+
+def test_the_training_starts_as_hot_and_cools_as_long_as_asked_for(X):
+    """The start's temperature is a share of one variance; without anything to hold it the target's is reached by the share."""
+    temperatures, cooled = [], []
+    for share in (0.25, 0.5):
+        model = CoupledVAE(epsilon=1e-3, schedule=Schedule(hot_share=share, cooling_share=share), random_state=0)
+        check_X(model, X, fitting=True)
+        problem = model._problem(X, None, np.random.default_rng(0))
+        temperatures.append(_train.start(problem).temperature)
+        cooled.append(_train._Steps(problem, 8.0, 100).cooling ** (100 * share))
+    assert temperatures[1] == pytest.approx(2 * temperatures[0], rel=1e-5)
+    np.testing.assert_allclose(cooled, 1e-3 / 8.0)
 
 
 def test_stages_are_those_that_are_given(X):
