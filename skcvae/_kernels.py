@@ -274,15 +274,17 @@ def chunk_length(n_keys: int) -> int:
     return max(1, PAIRS_PER_CHUNK // n_keys)
 
 
-def marginal_error(log_mass: Tensor, other: Tensor | None = None) -> float:
-    r"""The :math:`\chi^2` of a marginal given as the log of its density with respect to the uniform one.
+def marginal_error(log_mass: Tensor, other: Tensor | None = None, log_weights: Tensor | None = None) -> float:
+    r"""The :math:`\chi^2` of a marginal given as the log of its density with respect to the one that it should be.
 
-    .. math:: \chi^2 = \frac1n \sum_i (\rho_i - 1) (\rho_i' - 1)
+    .. math:: \chi^2 = \sum_i a_i (\rho_i - 1) (\rho_i' - 1)
 
-    With two independent estimates of the density the error is unbiased; with one it also counts that estimate's own noise.
+    with a = 1/n, or by the logs of n a. With two independent estimates of the density the error is unbiased; with one it also
+    counts that estimate's own noise.
     """
     first, second = (mass.clamp(max=LARGEST_LOG_MASS).expm1() for mass in (log_mass, log_mass if other is None else other))
-    return float((first * second).mean())
+    product = first * second
+    return float((product if log_weights is None else log_weights.exp() * product).mean())
 
 
 def log_effective_size(log_sum: Tensor, log_sum_squares: Tensor) -> Tensor:

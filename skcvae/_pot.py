@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 def semi_relaxed(
     cost: Array,
+    row_weights: Array,
     weights: Array,
     start: Array,
     epsilon: float,
@@ -27,11 +28,12 @@ def semi_relaxed(
     tol: float = 1e-12,
     max_iter: int = 100_000,
 ) -> tuple[Array, int] | None:
-    r"""Data potential of entropic transport from equally weighted rows, held exactly, to weighted columns.
+    r"""Data potential of entropic transport from weighted rows, held exactly, to weighted columns.
 
     Parameters
     ----------
     cost : array of shape (n, m)
+    row_weights : array of shape (n,), positive with sum 1
     weights : array of shape (m,), of the columns
     start : array of shape (n,), a potential to start from, in cost units
     epsilon : float > 0, in cost units
@@ -49,11 +51,12 @@ def semi_relaxed(
     --------
     >>> import numpy as np
     >>> from skcvae._pot import semi_relaxed
-    >>> abs(semi_relaxed(np.zeros((3, 2)), np.array([0.5, 0.5]), np.zeros(3), 1.0)[0]).round(12)
+    >>> abs(semi_relaxed(np.zeros((3, 2)), np.full(3, 1 / 3), np.array([0.5, 0.5]), np.zeros(3), 1.0)[0]).round(12)
     array([0., 0., 0.])
     """
     nearest = cost.min(1)  # so that the kernel's largest entry in each row is 1
-    problem = _Problem((cost - nearest[:, None]) / epsilon, weights, (start - nearest) / epsilon, varsigma / epsilon, tol, max_iter)
+    units = (cost - nearest[:, None]) / epsilon, row_weights, weights, (start - nearest) / epsilon, varsigma / epsilon
+    problem = _Problem(*units, tol, max_iter)
     with without_warnings(r"ot\."), np.errstate(all="ignore"):
         scaled, n_iter = problem.balanced() if varsigma == math.inf else problem.unbalanced()
     found = nearest + epsilon * scaled
@@ -65,6 +68,7 @@ class _Problem:
     """The same problem in units of epsilon."""
 
     cost: Array
+    a: Array
     b: Array
     start: Array
     varsigma: float
@@ -75,20 +79,19 @@ class _Problem:
         """In the log domain: POT's scalings hold the weights."""
         import ot
 
-        log_a = -math.log(len(self.start))
-        a, warm = np.full_like(self.start, 1 / len(self.start)), (self.start + log_a, np.zeros_like(self.b))
-        log = ot.bregman.sinkhorn_log(a, self.b, self.cost, 1.0, self.max_iter, self.tol, log=True, warmstart=warm)[1]
+        log_a = np.log(self.a)
+        warm = self.start + log_a, np.zeros_like(self.b)
+        log = ot.bregman.sinkhorn_log(self.a, self.b, self.cost, 1.0, self.max_iter, self.tol, log=True, warmstart=warm)[1]
         return log["log_u"] - log_a, log["niter"] + 1
 
     def unbalanced(self) -> tuple[Array, int]:
         """With absorption of large scalings: POT's are with respect to the product of the weights."""
         import ot
 
-        a = np.full_like(self.start, 1 / len(self.start))
-        log_sum = np.logaddexp.reduce(self.start[:, None] - self.cost, axis=0) - math.log(len(a))
+        log_sum = np.logaddexp.reduce((self.start + np.log(self.a))[:, None] - self.cost, axis=0)
         warm = (self.start, -log_sum * self.varsigma / (1 + self.varsigma))
         log = ot.unbalanced.sinkhorn_unbalanced(
-            a, self.b, self.cost, 1.0, (math.inf, self.varsigma), method="sinkhorn_stabilized", reg_type="kl",
+            self.a, self.b, self.cost, 1.0, (math.inf, self.varsigma), method="sinkhorn_stabilized", reg_type="kl",
             warmstart=warm, numItermax=self.max_iter, stopThr=self.tol, log=True,
         )[1]  # fmt: skip
         return log["logu"], 10 * len(log["err"])

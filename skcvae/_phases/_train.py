@@ -134,7 +134,7 @@ class _Steps:
         solution = self._improve(target)
         if not solution.state.marginal_error <= LOST:
             return False
-        columns = problem.solver.columns(target, solution, self.epsilon)
+        columns = problem.solver.columns(solution.state)
         barycentre = problem.varying.filled(columns.barycentre)
         loss = objectives.coupled(problem.family, output, barycentre, columns.mass, self.epsilon)
         residual = _training.descend(self.optimiser, loss)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import numbers
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from skcvae._checks import check_integers, check_number
 from skcvae.networks import MLP
-from skcvae.transport._problem import Solution, Source, State, Target, columns, evaluate, log_mass, with_products
+from skcvae.transport._problem import Solution, Source, State, Target, c_transform, evaluate, log_mass, with_products
 from skcvae.transport._solver import Potentials, Solver, check_epsilon
 
 #: Exponents of the dual's plan are cut here: beyond, its gradient says no more than "far too large".
@@ -57,7 +56,7 @@ class NetworkSolver(Solver):
             running.improve(target, epsilon)
             state = evaluate(source, target, running.vector(), epsilon)
             n_iter, converged = n_iter + 1, state.marginal_error <= self.tol
-        return Solution(state, n_iter, converged, source)
+        return Solution(state, n_iter, converged)
 
 
 class _Gradient(Potentials):
@@ -77,23 +76,31 @@ class _Gradient(Potentials):
             group["lr"] = self.config.learning_rate * epsilon / self.unit
         n_iter, converged = 0, False
         while not converged and n_iter < self.config.batch_max_iter:
-            index = self._minibatch()
-            state = self._step(index, target, epsilon)
+            state = self._step(self._minibatch(), target, epsilon)
             n_iter, converged = n_iter + 1, state.marginal_error <= self.config.batch_tol
-        return Solution(state, n_iter, converged, self.source.rows(index))
+        return Solution(state, n_iter, converged)
 
     def _begin(self, target: Target, epsilon: float) -> None:
         """Potentials are learned in units of the first temperature."""
         self.unit = self.unit or epsilon
 
-    def _minibatch(self) -> Tensor:
-        n, size = len(self.source.carrier), self.config.data_batch_size
-        device = self.source.carrier.device
+    def _minibatch(self) -> Tensor | None:
+        """Places of rows drawn by their weights, or None for all rows."""
+        n, size, weights = len(self.source.carrier), self.config.data_batch_size, self.source.log_weights
         if size >= n:
-            return torch.arange(n, device=device)
-        return torch.randint(n, (size,), generator=self.generator, device=self.generator.device).to(device)
+            return None
+        device = self.generator.device
+        if weights is None:
+            index = torch.randint(n, (size,), generator=self.generator, device=device)
+        else:
+            index = torch.multinomial(weights.exp().to(device), size, replacement=True, generator=self.generator)
+        return index.to(self.source.carrier.device)
 
-    def _step(self, index: Tensor, target: Target, epsilon: float) -> State:
+    def _rows(self, index: Tensor | None) -> Source:
+        """The data of a minibatch."""
+        return self.source if index is None else self.source.rows(index)
+
+    def _step(self, index: Tensor | None, target: Target, epsilon: float) -> State:
         raise NotImplementedError
 
     def _descend(self, values: list[Tensor], gradients: list[Tensor]) -> None:
@@ -123,7 +130,7 @@ class _Gradient(Potentials):
         self.of_data.load_state_dict(state["of_data"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def _values_at(self, index: Tensor) -> Tensor:
+    def _values_at(self, index: Tensor | None) -> Tensor:
         return _values(self.of_data, self.source.points, index)
 
 
@@ -186,10 +193,10 @@ class SemiDualNetwork(NetworkSolver):
 
 
 class _RunningSemiDual(_Gradient):
-    def _step(self, index: Tensor, target: Target, epsilon: float) -> State:
-        values = self._values_at(index)
-        state = evaluate(self.source.rows(index), target, self.unit * values.detach(), epsilon, with_barycentres=True)
-        self._descend([values], [state.log_mass / len(index)])
+    def _step(self, index: Tensor | None, target: Target, epsilon: float) -> State:
+        source, values = self._rows(index), self._values_at(index)
+        state = evaluate(source, target, self.unit * values.detach(), epsilon, with_barycentres=True)
+        self._descend([values], [source.shares(state.log_mass)])
         return state
 
 
@@ -267,15 +274,15 @@ class _RunningDual(_Gradient):
 
     def _first_level(self, target: Target, epsilon: float) -> float:
         """The constant that gives the plan of u = v = 0 mass 1."""
-        source = self.source.rows(self._minibatch())
+        source = self._rows(self._minibatch())
         log_masses = log_mass(source, target, torch.zeros_like(source.carrier), torch.zeros_like(target.normaliser), epsilon)
-        return -epsilon * float(torch.logsumexp(log_masses, 0) - math.log(len(log_masses)))
+        return -epsilon * float(source.log_mean(log_masses))
 
-    def _step(self, index: Tensor, target: Target, epsilon: float) -> State:
-        source, u = self.source.rows(index), self._values_at(index)
+    def _step(self, index: Tensor | None, target: Target, epsilon: float) -> State:
+        source, u = self._rows(index), self._values_at(index)
         v = _values(self.of_draws, target.points) * (target.softness < 1)  # type: ignore[arg-type]
         state = two_potentials(source, target, self.unit * u.detach(), self.level + self.unit * v.detach(), epsilon)
-        gradients = dual_gradients(target, state, epsilon)
+        gradients = dual_gradients(state)
         self._descend([u, v], [-gradients[0], -gradients[1]])
         return state
 
@@ -283,24 +290,25 @@ class _RunningDual(_Gradient):
 def two_potentials(source: Source, target: Target, u: Tensor, v: Tensor, epsilon: float) -> State:
     """The state of two free potentials: neither marginal is exact, and log w is the log of the columns' mass over their weight."""
     target = with_products(source, target)
-    hard, average = columns(source, target, u, epsilon)
+    hard, average = c_transform(source, target, u, epsilon)
     log_density = (v - hard) / epsilon
     rho, weights = target.softness, target.log_weights.exp()
     gain = v if rho == 0 else -_varsigma(rho, epsilon) * torch.expm1(-v / _varsigma(rho, epsilon)) if rho < 1 else 0 * v
-    value = u.mean() + (weights * gain).sum() - epsilon * (weights * log_density.expm1()).sum()
-    return State(u, v, average, log_mass(source, target, u, v, epsilon), log_density, value, rho)
+    value = source.mean(u) + (weights * gain).sum() - epsilon * (weights * log_density.expm1()).sum()
+    masses = log_mass(source, target, u, v, epsilon)
+    return State(source, target, epsilon, u, v, masses, log_density, value, average)
 
 
 def _varsigma(softness: float, epsilon: float) -> float:
     return epsilon * (1 / softness - 1)
 
 
-def dual_gradients(target: Target, state: State, epsilon: float) -> tuple[Tensor, Tensor]:
+def dual_gradients(state: State) -> tuple[Tensor, Tensor]:
     r"""Gradients of the dual with respect to u (n,) and v (m,), in cost units.
 
-    .. math:: \frac1n \big(1 - n q_i\big), \qquad b_j \big(\varphi'(v_j) - w_j\big)
+    .. math:: a_i - q_i, \qquad b_j \big(\varphi'(v_j) - w_j\big)
     """
-    rho, weights = target.softness, target.log_weights.exp()
-    slope = (-state.prior_potential / _varsigma(rho, epsilon)).clamp(max=LARGEST_EXPONENT).exp() if 0 < rho < 1 else 1.0
-    for_u = -state.log_mass.clamp(max=LARGEST_EXPONENT).expm1() / len(state.log_mass)
+    rho, weights = state.target.softness, state.target.log_weights.exp()
+    slope = (-state.prior_potential / _varsigma(rho, state.epsilon)).clamp(max=LARGEST_EXPONENT).exp() if 0 < rho < 1 else 1.0
+    for_u = -state.source.shares(state.log_mass.clamp(max=LARGEST_EXPONENT).expm1())
     return for_u, weights * (slope - state.log_density.clamp(max=LARGEST_EXPONENT).exp())

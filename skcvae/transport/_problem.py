@@ -22,23 +22,38 @@ HELD_PAIRS, HELD_WIDTH = 2**26, 32
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The data's side of a bilinear cost.
+    r"""The data's side of a bilinear cost.
 
     Attributes
     ----------
     statistics : Tensor of shape (n, p), t
     carrier : Tensor of shape (n,), h
     points : Tensor of shape (n, d) or None, inputs of a potential that is a network
+    log_weights : Tensor of shape (n,) or None, :math:`\log n a_i` of weights a with sum 1; None where all are 1/n
     """
 
     statistics: Tensor
     carrier: Tensor
     points: Tensor | None = None
+    log_weights: Tensor | None = None
 
     def rows(self, index: Tensor) -> Source:
-        """Some of the data."""
+        """Some of the data, of equal weight: all of equally weighted data, or draws by their weights."""
         points = None if self.points is None else self.points[index]
         return Source(self.statistics[index], self.carrier[index], points)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of values (n,) by the weights, a scalar."""
+        return values.mean() if self.log_weights is None else (self.log_weights.exp() * values).mean()
+
+    def log_mean(self, log_values: Tensor) -> Tensor:
+        """The log of the mean of values by the weights, a scalar, from their logs (n,)."""
+        log_terms = log_values if self.log_weights is None else log_values + self.log_weights
+        return torch.logsumexp(log_terms, 0) - math.log(len(log_values))
+
+    def shares(self, values: Tensor) -> Tensor:
+        """Values (n,) times the weights: the terms whose sum is their mean."""
+        return (values if self.log_weights is None else self.log_weights.exp() * values) / len(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,42 +92,51 @@ class State:
 
     Attributes
     ----------
+    source : Source
+    target : Target
+    epsilon : float, the temperature
     potential : Tensor of shape (n,), f, in cost units
     prior_potential : Tensor of shape (m,), g, in cost units
-    average : function that gives `barycentre`
-    barycentre : Tensor of shape (m, p), the average of t under each column of the plan, computed when it is asked for
-    log_mass : Tensor of shape (n,), log of n times the plan's marginal at each datum; 0 at the solution
+    log_mass : Tensor of shape (n,), log of the plan's marginal at each datum over its weight; 0 at the solution
     log_density : Tensor of shape (m,), log w, the plan's mass in each column over the weight b; 0 where softness is 0
     dual_value : Tensor, scalar, the value of the dual, in cost units
-    softness : float, the target's
+    average : Tensor of shape (m, p) or None, `barycentre` where it came along
+    shares : Tensor of shape (m, n) or None, the columns of the plan where they came along
     """
 
+    source: Source
+    target: Target
+    epsilon: float
     potential: Tensor
     prior_potential: Tensor
-    average: Callable[[], Tensor]
     log_mass: Tensor
     log_density: Tensor
     dual_value: Tensor
-    softness: float = 0.0
+    average: Tensor | None = None
+    shares: Tensor | None = None
 
     @cached_property
     def barycentre(self) -> Tensor:
-        return self.average()
+        """The average of t under each column of the plan, (m, p)."""
+        if self.average is not None:
+            return self.average
+        if self.shares is not None:
+            return self.shares @ self.source.statistics
+        return _barycentres(self.source, self.target, self.potential, self.epsilon)
 
     @cached_property
     def marginal_error(self) -> float:
         """Chi-square of the data marginal on these draws."""
-        return _kernels.marginal_error(self.log_mass)
+        return _kernels.marginal_error(self.log_mass, log_weights=self.source.log_weights)
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Result of a solve: the last state, the number of iterations, whether the tolerance was met, and the data it was made on."""
+    """Result of a solve: the last state, the number of iterations, and whether the tolerance was met."""
 
     state: State
     n_iter: int
     converged: bool
-    source: Source
 
 
 @dataclass(frozen=True)
@@ -148,13 +172,14 @@ class Columns:
     mass: Tensor
 
 
-def from_cost(cost: Tensor, weights: Tensor | None = None) -> tuple[Source, Target]:
+def from_cost(cost: Tensor, weights: Tensor | None = None, row_weights: Tensor | None = None) -> tuple[Source, Target]:
     """Both sides of a problem given by its cost matrix.
 
     Parameters
     ----------
     cost : Tensor of shape (n, m)
-    weights : Tensor of shape (m,), positive with sum 1; equal by default
+    weights : Tensor of shape (m,), positive with sum 1, of the columns; equal by default
+    row_weights : Tensor of shape (n,), the same of the rows
 
     Returns
     -------
@@ -163,7 +188,7 @@ def from_cost(cost: Tensor, weights: Tensor | None = None) -> tuple[Source, Targ
     Raises
     ------
     ValueError
-        When the cost is not finite, or the weights are no distribution over its columns.
+        When the cost is not finite, or weights are no distribution over its columns or rows.
 
     Examples
     --------
@@ -176,48 +201,63 @@ def from_cost(cost: Tensor, weights: Tensor | None = None) -> tuple[Source, Targ
     if cost.ndim != 2 or not bool(torch.isfinite(cost).all()):
         found = f"shape {tuple(cost.shape)}" if cost.ndim != 2 else "NaN or infinity"
         raise ValueError(f"cost must be a finite matrix of shape (n, m), got {found}. Mend it.")
-    m = cost.shape[1]
-    if weights is not None and not (weights.shape == (m,) and bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-4):
-        raise ValueError(
-            f"weights must be {m} positive numbers with sum 1, got {shown(weights.tolist())}. Divide them by their sum."
-        )
+    n, m = cost.shape
+    _check_weights("weights", weights, m)
+    _check_weights("row_weights", row_weights, n)
     log_weights = torch.full_like(cost[0], -math.log(m)) if weights is None else weights.log()
     target = Target(torch.eye(m, dtype=cost.dtype, device=cost.device), torch.zeros_like(cost[0]), log_weights)
-    return Source(-cost, torch.zeros_like(cost[:, 0])), target
+    tilt = None if row_weights is None else row_weights.log() + math.log(n)
+    return Source(-cost, torch.zeros_like(cost[:, 0]), log_weights=tilt), target
+
+
+def _check_weights(name: str, weights: Tensor | None, n: int) -> None:
+    """ValueError unless weights are a distribution over n."""
+    if weights is not None and not (weights.shape == (n,) and bool((weights > 0).all()) and abs(float(weights.sum()) - 1) < 1e-4):
+        got = shown(weights.tolist())
+        raise ValueError(f"{name} must be {n} positive numbers with sum 1, got {got}. Divide them by their sum.")
 
 
 @dataclass(frozen=True, eq=False)
 class PriorSide:
-    """The first pass at a potential: `State` without the data marginal, and the c-transform, which g is where softness is 0."""
+    """The first pass at a potential.
+
+    Attributes
+    ----------
+    prior_potential : Tensor of shape (m,), g, in cost units
+    c_transform : Tensor of shape (m,), which g is where softness is 0
+    log_density : Tensor of shape (m,), see `State`
+    dual_value : Tensor, scalar
+    barycentre : Tensor of shape (m', p), of the first draws
+    """
 
     prior_potential: Tensor
     c_transform: Tensor
-    average: Callable[[], Tensor]
     log_density: Tensor
     dual_value: Tensor
-
-    @cached_property
-    def barycentre(self) -> Tensor:
-        return self.average()
+    barycentre: Tensor
 
 
 def prior_side(source: Source, target: Target, potential: Tensor, epsilon: float, n_averaged: int | None = None) -> PriorSide:
-    r"""Prior potential, barycentres, density and value of the semi-dual at a potential.
+    r"""Prior potential, density, value of the semi-dual and barycentres at a potential.
 
     .. math:: g_j = (1 - \rho)\, g^0_j, \qquad w_j = e^{-\rho g^0_j/\epsilon}, \qquad
-              J = \frac1n \sum_i f_i + \frac\epsilon\rho \Big(1 - \sum_j b_j w_j\Big)
+              J = \sum_i a_i f_i + \frac\epsilon\rho \Big(1 - \sum_j b_j w_j\Big)
 
-    with :math:`g^0` the c-transform and :math:`\rho` the softness; J tends to :math:`\frac1n \sum f + \sum b g` as it falls to 0.
+    with :math:`g^0` the c-transform and :math:`\rho` the softness; J tends to :math:`\sum a f + \sum b g` as it falls to 0.
     Barycentres are of the first `n_averaged` draws only, where it is given.
     """
-    return _side(target, potential, *columns(source, target, potential, epsilon, n_averaged), epsilon)
+    hard, barycentre = c_transform(source, target, potential, epsilon, n_averaged)
+    return PriorSide(*_softened(source, target, potential, hard, epsilon), barycentre)
 
 
-def _side(target: Target, potential: Tensor, hard: Tensor, average: Callable[[], Tensor], epsilon: float) -> PriorSide:
+def _softened(
+    source: Source, target: Target, potential: Tensor, hard: Tensor, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Prior potential, c-transform, log-density and value of the dual, from the c-transform."""
     rho = target.softness
     log_density, g = -rho * hard / epsilon, (1 - rho) * hard
     gain = g if rho == 0 else -epsilon / rho * log_density.expm1()
-    return PriorSide(g, hard, average, log_density, potential.mean() + (target.log_weights.exp() * gain).sum())
+    return g, hard, log_density, source.mean(potential) + (target.log_weights.exp() * gain).sum()
 
 
 def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float, with_barycentres: bool = False) -> State:
@@ -226,38 +266,40 @@ def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float, 
     Barycentres are computed when they are asked for; `with_barycentres` says that they will be, and they may come along.
     """
     target = with_products(source, target)
-    in_turn = target.products is None and len(potential) > _kernels.MOST_SWEPT
-    side, masses = (_in_turn if in_turn else _at_once)(source, target, potential, epsilon, with_barycentres)
-    return State(potential, side.prior_potential, side.average, masses, side.log_density, side.dual_value, target.softness)
+    if target.products is None and len(potential) > _kernels.MOST_SWEPT:
+        side = prior_side(source, target, potential, epsilon)
+        masses = log_mass(source, target, potential, side.prior_potential, epsilon)
+        sums = side.log_density, side.dual_value, side.barycentre
+        return State(source, target, epsilon, potential, side.prior_potential, masses, *sums)
+    return _at_once(source, target, potential, epsilon, with_barycentres)
 
 
-def _in_turn(source: Source, target: Target, potential: Tensor, epsilon: float, _: bool) -> tuple[PriorSide, Tensor]:
-    """Both passes, one after the other."""
-    side = prior_side(source, target, potential, epsilon)
-    return side, log_mass(source, target, potential, side.prior_potential, epsilon)
-
-
-def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, averaged: bool) -> tuple[PriorSide, Tensor]:
+def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, averaged: bool) -> State:
     """Both passes over the same exponentials; the masses that underflow are summed once more, as logarithms."""
     bias, shift = _column_sides(source, target, potential, epsilon)
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
     parts = list(zip(_scores(source, target, bias, epsilon), offset.split(_part_length(source, target)), strict=True))
-    log_sum, log_total, known, found, shares = _kernels.both_passes(parts, target.softness, values)
-    average = functools.partial(_barycentres, source, target, bias, epsilon, found, shares if averaged else None)
-    side = _side(target, potential, shift - epsilon * log_sum, average, epsilon)
+    log_sum, log_total, known, average, shares = _kernels.both_passes(parts, target.softness, values)
+    g, _, log_density, value = _softened(source, target, potential, shift - epsilon * log_sum, epsilon)
     masses = log_total + math.log(len(potential))
+    if source.log_weights is not None:
+        masses = masses - source.log_weights
     starved = (~known).nonzero()[:, 0]
     if len(starved):
         products = None if target.products is None else target.products[:, starved]
         rest = source.rows(starved), dataclasses.replace(target, products=products), potential[starved]
-        masses[starved] = log_mass(*rest, side.prior_potential, epsilon)
-    return side, masses
+        masses[starved] = log_mass(*rest, g, epsilon)
+    shares = shares if averaged else None
+    return State(source, target, epsilon, potential, g, masses, log_density, value, average, shares)
 
 
 def _column_sides(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """What is added to every column of the scores (n,), and to every c-transform (m,)."""
-    return (potential - source.carrier) / epsilon, target.normaliser + epsilon * math.log(len(potential))
+    bias = (potential - source.carrier) / epsilon
+    if source.log_weights is not None:
+        bias = bias + source.log_weights
+    return bias, target.normaliser + epsilon * math.log(len(potential))
 
 
 def _part_length(source: Source, target: Target) -> int:
@@ -274,49 +316,38 @@ def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> lis
     return [functools.partial(_kernels.swept_products, rows, bias, epsilon) for rows in target.products.split(length)]
 
 
-def _barycentres(
-    source: Source, target: Target, bias: Tensor, epsilon: float, found: Tensor | None = None, shares: Tensor | None = None
-) -> Tensor:
-    """The averages, unless they are found; by the shares of every column, where they are held."""
-    if found is not None:
-        return found
-    if shares is not None:
-        return shares @ source.statistics
+def _barycentres(source: Source, target: Target, potential: Tensor, epsilon: float) -> Tensor:
+    """The average of t under each column of the plan, (m, p)."""
+    bias = _column_sides(source, target, potential, epsilon)[0]
     if target.products is None:
         return _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)[1]
     return _kernels.row_averages(target.products, bias, source.statistics, epsilon)
 
 
-def c_transform(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def c_transform(
+    source: Source, target: Target, potential: Tensor, epsilon: float, n_averaged: int | None = None
+) -> tuple[Tensor, Tensor]:
     r"""Prior potential that makes every column a distribution, (m,), and the barycentres of t (m, p).
 
-    .. math:: g^0_j = -\epsilon \log \frac1n \sum_i e^{(f_i - C_{ij})/\epsilon}, \qquad O_j = \sum_i P_{ij} t_i
-    """
-    hard, average = columns(source, target, potential, epsilon)
-    return hard, average()
+    .. math:: g^0_j = -\epsilon \log \sum_i a_i e^{(f_i - C_{ij})/\epsilon}, \qquad O_j = \sum_i P_{ij} t_i
 
-
-def columns(
-    source: Source, target: Target, potential: Tensor, epsilon: float, n_averaged: int | None = None
-) -> tuple[Tensor, Callable[[], Tensor]]:
-    """`c_transform` with the barycentres as a function, which costs nothing before it is called where products are held.
-
-    Elsewhere barycentres of the first `n_averaged` draws alone take less time.
+    Barycentres of the first `n_averaged` draws alone take less time.
     """
     bias, shift = _column_sides(source, target, potential, epsilon)
-    if target.products is None:
-        natural = target.natural / epsilon
-        log_sum, barycentre = _kernels.attend(natural[:n_averaged], source.statistics, source.statistics, bias)
-        if len(natural) > len(log_sum):
-            rest = _kernels.log_sum_scores(natural[len(log_sum) :], source.statistics, bias)
-            log_sum = torch.cat([log_sum, rest])
-        return shift - epsilon * log_sum, lambda: barycentre
-    log_sum = _kernels.row_log_sums(target.products, bias, epsilon)
-    return shift - epsilon * log_sum, functools.partial(_barycentres, source, target, bias, epsilon)
+    if target.products is not None:
+        log_sum = _kernels.row_log_sums(target.products, bias, epsilon)
+        barycentre = _kernels.row_averages(target.products[:n_averaged], bias, source.statistics, epsilon)
+        return shift - epsilon * log_sum, barycentre
+    natural = target.natural / epsilon
+    log_sum, barycentre = _kernels.attend(natural[:n_averaged], source.statistics, source.statistics, bias)
+    if len(natural) > len(log_sum):
+        rest = _kernels.log_sum_scores(natural[len(log_sum) :], source.statistics, bias)
+        log_sum = torch.cat([log_sum, rest])
+    return shift - epsilon * log_sum, barycentre
 
 
 def log_mass(source: Source, target: Target, potential: Tensor, prior_potential: Tensor, epsilon: float) -> Tensor:
-    r"""Log of n times the plan's data marginal, :math:`\log \sum_j b_j e^{(f_i + g_j - C_{ij})/\epsilon}`, of shape (n,)."""
+    r"""Log of the plan's data marginal over the weights, :math:`\log \sum_j b_j e^{(f_i + g_j - C_{ij})/\epsilon}`, (n,)."""
     bias = target.log_weights + (prior_potential - target.normaliser) / epsilon
     if target.products is None:
         log_sum = _kernels.log_sum_scores(source.statistics, target.natural / epsilon, bias)
@@ -325,44 +356,46 @@ def log_mass(source: Source, target: Target, potential: Tensor, prior_potential:
     return log_sum + (potential - source.carrier) / epsilon
 
 
-def sinkhorn_step(state: State, epsilon: float) -> Tensor:
-    r"""The next potential, :math:`f_i - \epsilon \log (n q_i)` with q the plan's data marginal; starved data rise freely.
+def sinkhorn_step(state: State) -> Tensor:
+    r"""The next potential, :math:`f_i - \epsilon \log (q_i/a_i)` with q the plan's data marginal; starved data rise freely.
 
     Where the prior's side is soft the best constant is added as well, :math:`-\epsilon (1/\rho - 1) \log E[w]`.
     """
-    following = state.potential - epsilon * state.log_mass
-    if state.softness == 0:
+    following, rho = state.potential - state.epsilon * state.log_mass, state.target.softness
+    if rho == 0:
         return following
-    log_total = torch.logsumexp(state.log_mass, 0) - math.log(len(following))
-    return following - epsilon * (1 / state.softness - 1) * log_total
+    return following - state.epsilon * (1 / rho - 1) * state.source.log_mean(state.log_mass)
 
 
-def plan(source: Source, target: Target, state: State, epsilon: float) -> Tensor:
-    r"""The whole plan :math:`\pi_{ij} = \frac{b_j}{n} e^{(f_i + g_j - C_{ij})/\epsilon}`, (n, m); for small problems."""
+def plan(state: State) -> Tensor:
+    r"""The whole plan :math:`\pi_{ij} = a_i b_j e^{(f_i + g_j - C_{ij})/\epsilon}`, (n, m); for small problems."""
+    source, target = state.source, state.target
     cost = target.normaliser + source.carrier[:, None] - source.statistics @ target.natural.T
-    log_density = (state.potential[:, None] + state.prior_potential - cost) / epsilon
-    return (log_density + target.log_weights).exp() / len(cost)
+    log_density = (state.potential[:, None] + state.prior_potential - cost) / state.epsilon + target.log_weights
+    if source.log_weights is not None:
+        log_density = log_density + source.log_weights[:, None]
+    return log_density.exp() / len(cost)
 
 
-def dual_columns(target: Target, state: State) -> Columns:
+def dual_columns(state: State) -> Columns:
     r"""Columns of the plan that the dual strategy uses (Algorithm 2): mass :math:`b_j w_j` and barycentre as they are."""
-    return Columns(state.barycentre, (target.log_weights + state.log_density).exp())
+    return Columns(state.barycentre, (state.target.log_weights + state.log_density).exp())
 
 
-def primal_columns(source: Source, target: Target, state: State, epsilon: float) -> Columns:
+def primal_columns(state: State) -> Columns:
     r"""Columns of the plan that the primal strategy uses (Algorithm 1, with every datum's own importance weights).
 
-    .. math:: \frac1n \sum_i \sum_j W_{ij} C_{ij}, \qquad W_{ij} = \mathrm{softmax}_j \big(\log b_j + (g_j - C_{ij})/\epsilon\big)
+    .. math:: \sum_i a_i \sum_j W_{ij} C_{ij}, \qquad W_{ij} = \mathrm{softmax}_j \big(\log b_j + (g_j - C_{ij})/\epsilon\big)
 
-    W is the plan with exact rows, that is with f replaced by :math:`f - \epsilon \log (n q)`; it differs from the dual strategy's
+    W is the plan with exact rows, that is with f replaced by :math:`f - \epsilon \log (q/a)`; it differs from the dual strategy's
     only in which marginal is exact.
     """
-    exact_rows = state.potential - epsilon * state.log_mass
-    hard, barycentre = c_transform(source, target, exact_rows, epsilon)
-    return Columns(barycentre, (target.log_weights + (state.prior_potential - hard) / epsilon).exp())
+    exact_rows = state.potential - state.epsilon * state.log_mass
+    hard, barycentre = c_transform(state.source, state.target, exact_rows, state.epsilon)
+    return Columns(barycentre, (state.target.log_weights + (state.prior_potential - hard) / state.epsilon).exp())
 
 
 def fresh_marginal_error(source: Source, targets: tuple[Target, Target], potential: Tensor, epsilon: float) -> float:
     """The certificate: chi-square of the data marginal from two independent sets of draws not used to solve; at least 0."""
     first, second = (evaluate(source, target, potential, epsilon).log_mass for target in targets)
-    return max(0.0, _kernels.marginal_error(first, second))
+    return max(0.0, _kernels.marginal_error(first, second, source.log_weights))

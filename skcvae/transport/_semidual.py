@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -36,29 +35,29 @@ class SemiDual(VectorSolver):
     >>> x, z = torch.arange(4.0).double(), torch.tensor([0.0, 1.5, 3.0]).double()
     >>> source, target = from_cost((x[:, None] - z).square())
     >>> solution = SemiDual(tol=1e-12).solve(source, target, epsilon=0.5)
-    >>> [round(float(mass), 6) for mass in plan(source, target, solution.state, 0.5).sum(1)]
+    >>> [round(float(mass), 6) for mass in plan(solution.state).sum(1)]
     [0.25, 0.25, 0.25, 0.25]
     """
 
-    def following(self, state: State, epsilon: float) -> Tensor:
-        return sinkhorn_step(state, epsilon)
+    def following(self, state: State) -> Tensor:
+        return sinkhorn_step(state)
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
         target = with_products(source, target)
         state = evaluate(source, target, potential, epsilon, with_barycentres=True)
         for iteration in range(1, self.batch_max_iter):
             if state.marginal_error <= self.batch_tol:
-                return Solution(state, iteration, True, source)
-            state = evaluate(source, target, self.following(state, epsilon), epsilon, with_barycentres=True)
-        return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_tol, source)
+                return Solution(state, iteration, True)
+            state = evaluate(source, target, self.following(state), epsilon, with_barycentres=True)
+        return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_tol)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `tol`."""
         epsilon = check_epsilon(epsilon)
         target = with_products(source, target)
-        iteration = _Accelerated(lambda f: evaluate(source, target, f, epsilon), epsilon)
+        iteration = _Accelerated(source, target, epsilon)
         state, n_iter = iteration.run(with_zeros(source, potential), self.tol, self.max_iter)
-        return Solution(state, n_iter, state.marginal_error <= self.tol, source)
+        return Solution(state, n_iter, state.marginal_error <= self.tol)
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,8 @@ class GradientAscent(SemiDual):
         super().__post_init__()
         check_number("step_size of GradientAscent", self.step_size, numbers.Real, 0, open_low=True)
 
-    def following(self, state: State, epsilon: float) -> Tensor:
-        return state.potential - self.step_size * epsilon * state.log_mass.expm1()
+    def following(self, state: State) -> Tensor:
+        return state.potential - self.step_size * state.epsilon * state.log_mass.expm1()
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """The same steps on a fixed set of draws until `tol`, at most `max_iter`."""
@@ -101,9 +100,9 @@ class GradientAscent(SemiDual):
         state = evaluate(source, target, with_zeros(source, potential), epsilon)
         for iteration in range(1, self.max_iter):
             if state.marginal_error <= self.tol:
-                return Solution(state, iteration, True, source)
-            state = evaluate(source, target, self.following(state, epsilon), epsilon)
-        return Solution(state, self.max_iter, state.marginal_error <= self.tol, source)
+                return Solution(state, iteration, True)
+            state = evaluate(source, target, self.following(state), epsilon)
+        return Solution(state, self.max_iter, state.marginal_error <= self.tol)
 
 
 @dataclass(frozen=True)
@@ -119,16 +118,16 @@ class Sinkhorn(VectorSolver):
     >>> from skcvae.transport import Sinkhorn, from_cost, plan
     >>> source, target = from_cost(torch.eye(3).double(), torch.tensor([0.5, 0.25, 0.25]).double())
     >>> solution = Sinkhorn(tol=1e-12).solve(source, target, epsilon=0.5)
-    >>> [round(float(mass), 6) for mass in plan(source, target, solution.state, 0.5).sum(0)]
+    >>> [round(float(mass), 6) for mass in plan(solution.state).sum(0)]
     [0.5, 0.25, 0.25]
     """
 
-    def following(self, state: State, epsilon: float) -> Tensor:
+    def following(self, state: State) -> Tensor:
         return state.potential
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
         solution = self.solve(source, target, epsilon, potential)
-        return Solution(solution.state, solution.n_iter, solution.state.marginal_error <= self.batch_tol, source)
+        return Solution(solution.state, solution.n_iter, solution.state.marginal_error <= self.batch_tol)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """POT's iterations from a given potential (n,) or zero, until `tol`."""
@@ -139,7 +138,7 @@ class Sinkhorn(VectorSolver):
             start = found[0]
             state = evaluate(source, target, start, epsilon)
             if state.marginal_error <= self.tol:
-                return Solution(state, found[1], True, source)
+                return Solution(state, found[1], True)
         shared = {f.name: getattr(self, f.name) for f in fields(self)}
         return SemiDual(**shared).solve(source, target, epsilon, start)
 
@@ -148,25 +147,27 @@ class Sinkhorn(VectorSolver):
             return None  # one Sinkhorn step is the solution
         cost = target.normaliser + source.carrier[:, None] - source.statistics @ target.natural.T
         varsigma = math.inf if target.softness == 0 else epsilon * (1 / target.softness - 1)
-        arrays = (cost.double().cpu().numpy(), target.log_weights.exp().double().cpu().numpy(), start.double().cpu().numpy())
-        found = _pot.semi_relaxed(*arrays, epsilon, varsigma, tol=math.sqrt(self.tol) / 10, max_iter=self.max_iter)
+        tilt = torch.zeros_like(start) if source.log_weights is None else source.log_weights
+        sides = torch.log_softmax(tilt.double(), 0).exp(), target.log_weights.exp()
+        costs, rows, columns, warm = (part.double().cpu().numpy() for part in (cost, *sides, start))
+        tol = math.sqrt(self.tol) / 10
+        found = _pot.semi_relaxed(costs, rows, columns, warm, epsilon, varsigma, tol=tol, max_iter=self.max_iter)
         return None if found is None else (torch.as_tensor(found[0]).to(start), found[1])
 
 
 class _Accelerated:
     """Anderson's mixing of the last Sinkhorn steps, near the solution; plain steps elsewhere."""
 
-    def __init__(self, evaluate: Callable[[Tensor], State], epsilon: float) -> None:
-        self.evaluate = evaluate
-        self.epsilon = epsilon
+    def __init__(self, source: Source, target: Target, epsilon: float) -> None:
+        self.source, self.target, self.epsilon = source, target, epsilon
         self.history: list[State] = []
 
     def run(self, start: Tensor, tol: float, max_iter: int) -> tuple[State, int]:
-        state = self.evaluate(start)
+        state = evaluate(self.source, self.target, start, self.epsilon)
         for iteration in range(1, max_iter):
             if state.marginal_error <= tol:
                 return state, iteration
-            following = self.evaluate(self._next(state))
+            following = evaluate(self.source, self.target, self._next(state), self.epsilon)
             if not following.marginal_error <= GROWTH_ALLOWED * state.marginal_error:
                 self.history = []
             state = following
@@ -175,13 +176,15 @@ class _Accelerated:
     def _next(self, state: State) -> Tensor:
         if not state.marginal_error <= LARGEST_MIXED:
             self.history = []
-            return sinkhorn_step(state, self.epsilon)
+            return sinkhorn_step(state)
         self.history = [*self.history, state][-MEMORY:]
         return self._mixed()
 
     def _mixed(self) -> Tensor:
-        stepped = torch.stack([sinkhorn_step(s, self.epsilon) for s in self.history], 1)  # (n, h)
+        stepped = torch.stack([sinkhorn_step(s) for s in self.history], 1)  # (n, h)
         residual = (stepped - torch.stack([s.potential for s in self.history], 1)) / self.epsilon
+        if self.source.log_weights is not None:
+            residual = residual * (0.5 * self.source.log_weights).exp()[:, None]
         return stepped @ _affine_least_squares(residual.double()).to(stepped)
 
 

@@ -80,11 +80,9 @@ class Solver(ABC):
             check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Real, 0)
         choose(f"strategy of {type(self).__name__}", self.strategy, dict.fromkeys(STRATEGIES))
 
-    def columns(self, target: Target, solution: Solution, epsilon: float) -> Columns:
+    def columns(self, state: State) -> Columns:
         """The columns of the plan that a training step moves the decoder onto, by the strategy."""
-        if self.strategy == "dual":
-            return dual_columns(target, solution.state)
-        return primal_columns(solution.source, target, solution.state, epsilon)
+        return (dual_columns if self.strategy == "dual" else primal_columns)(state)
 
     @abstractmethod
     def begin(self, source: Source, n_inputs: int | None, generator: torch.Generator) -> Potentials:
@@ -113,7 +111,7 @@ class VectorSolver(Solver):
         """Iterate on one training step's draws until `batch_tol`, at most `batch_max_iter` times."""
 
     @abstractmethod
-    def following(self, state: State, epsilon: float) -> Tensor:
+    def following(self, state: State) -> Tensor:
         """The potential (n,) that the next training step starts from."""
 
     def anneal(self, source: Source, target: Target, temperatures: list[float], potential: Tensor) -> State:
@@ -134,7 +132,7 @@ class VectorPotential(Potentials):
 
     def improve(self, target: Target, epsilon: float) -> Solution:
         solution = self.solver.solve_batch(self.source, target, epsilon, self.potential)
-        self.potential = self.solver.following(solution.state, epsilon)
+        self.potential = self.solver.following(solution.state)
         return solution
 
     def vector(self) -> Tensor:
