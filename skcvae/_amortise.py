@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skcvae import _threads, _training, objectives
-from skcvae._data import Data
+from skcvae._data import Data, Judges
 from skcvae._memory import slices
 from skcvae._place import Place, moved
 from skcvae._random import make_torch_generator, seeded
@@ -64,7 +64,7 @@ class Model:
     prior: Prior
     data: Data
     rng: np.random.Generator
-    x_val: Tensor | None = None
+    held_out: Judges | None = None
     kind: str = ""
 
     @property
@@ -120,8 +120,8 @@ class Model:
 def start(model: Model, temperature: float) -> None:
     """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
     z = model.data.place.tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng))
-    some = model.data.representative(model.rng)
-    weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature)
+    some, counts = model.data.representative(model.rng)
+    weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature, counts)
     model.decoder.network.set_linear(weight, bias)  # type: ignore[operator]
     with seeded(0, device=model.data.place.device):  # for layers that draw
         output = model.decoder(z)
@@ -206,7 +206,7 @@ class Steps:
         self.penalty = None if divergence is None else _Penalty(model, divergence, setting)
         self.has_modes = has_modes(model.encoder.network) or has_modes(model.decoder)
         self.rng = np.random.default_rng(int(model.rng.integers(2**63)))
-        self.held_out = None if model.x_val is None else _HeldOut(model, model.x_val, setting)
+        self.held_out = None if model.held_out is None else _HeldOut(model, model.held_out, setting)
         if last is not None:
             self.optimiser.load_state_dict(copy.deepcopy(last.optimiser))  # torch would go on in the same tensors
             if self.penalty is not None and last.penalty is not None:
@@ -268,9 +268,10 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 class _HeldOut:
     """Scores of rows that are not trained on, and the weights with the highest; they leave the aggregate's divergence out."""
 
-    def __init__(self, model: Model, x: Tensor, setting: Setting) -> None:
-        self.model, self.x, self.setting, self.scores = model, x, setting, list[float]()
-        self.noise = _normal((len(x), 1, model.encoder.n_coordinates), torch.Generator().manual_seed(0)).to(x)
+    def __init__(self, model: Model, judges: Judges, setting: Setting) -> None:
+        self.model, self.judges, self.setting, self.scores = model, judges, setting, list[float]()
+        shape = len(judges.x), 1, model.encoder.n_coordinates
+        self.noise = _normal(shape, torch.Generator().manual_seed(0)).to(judges.x)
         self.highest, self.weights = -math.inf, dict[str, Any]()
         self.first = 0
 
@@ -315,12 +316,16 @@ class _HeldOut:
     @torch.no_grad()
     def _score(self) -> float:
         self.model.train(False)
-        weight, total = self.setting.kl_weight, 0.0
-        for block in slices(*self.x.shape):
-            _, log_likelihood, kl = self.model.terms(self.x[block], self.noise[block], weight > 0)
-            total -= len(log_likelihood) * float(objectives.autoencoding(log_likelihood, kl, 0.0, weight, 0.0))
+        weight, total, begin, n_rows = self.setting.kl_weight, 0.0, 0, 0.0
+        for x, counts in self.judges.blocks():
+            _, log_likelihood, kl = self.model.terms(x, self.noise[begin : begin + len(x)], weight > 0)
+            begin += len(x)
+            if counts is not None:
+                log_likelihood, kl = counts * log_likelihood, counts * kl
+            total -= len(x) * float(objectives.autoencoding(log_likelihood, kl, 0.0, weight, 0.0))
+            n_rows += len(x) if counts is None else float(counts.sum())
         self.model.train()
-        return total / len(self.x)
+        return total / n_rows
 
 
 class _Penalty:
@@ -333,7 +338,7 @@ class _Penalty:
         n_coordinates = model.decoder.inputs(place.tensor(model.prior.sample(1, np.random.default_rng(0)))).shape[1]
         measure = divergence.begin(n_coordinates, make_torch_generator(model.rng))
         self.measure: Measure = measure.to(place.device, place.dtype)
-        self.size = min(setting.batch_size, len(model.data))
+        self.size = min(setting.batch_size, model.data.n_visits)
         self._begin_stream(int(model.rng.integers(2**63)))
         has_critic = next(measure.parameters(), None) is not None
         self.optimiser = _training.adam([measure], setting.learning_rate) if has_critic else None
@@ -386,10 +391,13 @@ class _Penalty:
 
 
 class _Batches:
-    """Rows in a random order, epoch by epoch; an incomplete batch is left out where there is a complete one."""
+    """Rows in a random order, epoch by epoch, each as often as it counts.
+
+    An incomplete batch is left out where there is a complete one.
+    """
 
     def __init__(self, data: Data, size: int, generator: torch.Generator) -> None:
-        self.data, self.size, self.generator = data, min(size, len(data)), generator
+        self.data, self.size, self.generator = data, min(size, data.n_visits), generator
         self.left: list[Tensor] = []
         self.epoch = generator.get_state()
 
@@ -412,7 +420,7 @@ class _Batches:
         self.left = self._order(generator)[: state["left"]]
 
     def _order(self, generator: torch.Generator) -> list[Tensor]:
-        order = torch.randperm(len(self.data), generator=generator).to(self.data.index_device)
+        order = self.data.order(generator).to(self.data.index_device)
         return [index for index in order.split(self.size) if len(index) == self.size][::-1]
 
 
@@ -423,20 +431,20 @@ def residual(model: Model) -> Tensor:
     The rows are those of validation where there are some: what is left of fitted ones may be next to nothing.
     """
     generator = make_torch_generator(model.rng)
-    total = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.place.device)
-    x_val, n_rows = model.x_val, 0
-    for x in model.data.blocks() if x_val is None else (x_val[block] for block in slices(*x_val.shape)):
-        n_rows += len(x)
+    total, n_rows = torch.zeros(model.data.n_features, dtype=torch.float64, device=model.data.place.device), 0.0
+    for x, counts in model.data.weighted_blocks() if model.held_out is None else model.held_out.blocks():
+        n_rows += len(x) if counts is None else float(counts.sum())
         noise = _normal((len(x), 1, model.encoder.n_coordinates), generator).to(x)
         mean = model.family.mean(model.decoder(model.latent(x, noise)))
-        total += (x - mean).double().square().sum(0)
+        squares = (x - mean).double().square()
+        total += squares.sum(0) if counts is None else counts.double() @ squares
     return (total / n_rows).sqrt()
 
 
 @torch.no_grad()
 def aggregate(model: Model, n_draws: int) -> Tensor:
     """Draws of the aggregate posterior, (n_draws, k): one of each of that many randomly chosen rows' posteriors."""
-    index = torch.as_tensor(model.rng.integers(len(model.data), size=n_draws))
+    index = model.data.random(n_draws, model.rng)
     noise = model.data.place.tensor(model.rng.standard_normal((n_draws, 1, model.encoder.n_coordinates)))
     blocks = slices(n_draws, model.data.n_features)
     return torch.cat([model.latent(model.data.rows(index[block]), noise[block]) for block in blocks])

@@ -9,14 +9,15 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from skcvae import _amortise, _random
 from skcvae import _checks as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
+from skcvae._data import Table
 from skcvae._fitted import AutoencoderFit, Curve, host_copy, in_fine_precision
-from skcvae._fitting import check_batch, validation_rows
+from skcvae._fitting import check_batch, judges
 from skcvae._place import as_array
 from skcvae._training import Course, Pace
 from skcvae.divergences import DIVERGENCES, Divergence
@@ -65,21 +66,22 @@ class AutoencoderModel(LatentVariableModel):
     def _loss(self) -> Loss:
         """What the model minimises, from checked parameters."""
 
-    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> AutoencoderFit:
+    def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> AutoencoderFit:
         setting, is_warm = self._setting(), self._is_warm
         divergence = self._chosen_divergence(setting)
-        course = self._course(lambda rng: self._model(X, X_val, setting.kl_weight, rng, is_warm), (X, X_val), watch)
+        tables = data, held_out
+        course = self._course(lambda rng: self._model(*tables, setting.kl_weight, rng, is_warm), tables, watch)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_warm:
                 course.stage("start", lambda: _started(course.root, setting.kl_weight))
             trained = _amortise.train(course, divergence, setting)
             losses = Curve().extended(loss + course.root.family.log_volume for loss in trained.losses)
             found = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
-            record = in_fine_precision(found, X)
+            record = in_fine_precision(found, data.X)
         course.end()
         return record
 
-    def partial_fit(self, X: ArrayLike, y: object = None) -> Self:
+    def partial_fit(self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None) -> Self:
         """One pass over some rows in minibatches, at a constant learning rate; for data that come in parts.
 
         The first call, on a model that is not fitted, starts it: the units, the scale of the noise and the principal axes are those
@@ -92,6 +94,8 @@ class AutoencoderModel(LatentVariableModel):
         X : array-like of shape (n, d)
             Two rows or more.
         y : ignored
+        sample_weight : array-like of shape (n,), default=None
+            How many rows each row counts as, as in `fit`.
 
         Returns
         -------
@@ -106,26 +110,29 @@ class AutoencoderModel(LatentVariableModel):
         def fitted(worker: Self) -> tuple[AutoencoderFit, _amortise.Streaming]:
             is_begun = hasattr(worker, "_fitted")
             rows = check.check_X(worker, X, fitting=not is_begun, training=True)
+            part = Table.of(rows, sample_weight)
             if not is_begun:
-                check.check_varying(rows)
-            return worker._fit_part(rows, is_begun)
+                check.check_varying(part.X)
+            return worker._fit_part(part, is_begun)
 
         self._advance(fitted)
         return self
 
-    def _fit_part(self, X: NDArray, is_begun: bool) -> tuple[AutoencoderFit, _amortise.Streaming]:
-        setting, before = self._part_setting(len(X)), self._record.losses if is_begun else Curve()
+    def _fit_part(self, part: Table, is_begun: bool) -> tuple[AutoencoderFit, _amortise.Streaming]:
+        before = self._record.losses if is_begun else Curve()
         rng = _random.make_rng(self.random_state, stream=len(before))
+        kl_weight = self._setting().kl_weight
+        model = self._model(part, None, kl_weight, rng, is_begun, is_part=True)
+        setting = self._part_setting(model.data.n_visits)
         divergence = self._chosen_divergence(setting)
-        model = self._model(X, None, setting.kl_weight, rng, is_begun, is_part=True)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_begun:
-                _amortise.start(model, setting.kl_weight)
+                _amortise.start(model, kl_weight)
             course = Course(model, Pace(bool(self.verbose)))
             trained = _amortise.train(course, divergence, setting, getattr(self, "_streaming", None))
             course.end()
             losses = before.extended(loss + model.family.log_volume for loss in trained.losses)
-            record = self._found(model, losses, None, False, min(int(self.pool_size), len(X)))
+            record = self._found(model, losses, None, False, min(int(self.pool_size), model.data.n_visits))
         if is_begun and self._record.dtype == torch.float64:  # some rows before asked for it
             record = dataclasses.replace(record, dtype=torch.float64)
         return record, trained.streaming
@@ -167,28 +174,29 @@ class AutoencoderModel(LatentVariableModel):
         )
 
     def _model(
-        self, X: NDArray, X_val: NDArray | None, kl_weight: float, rng: np.random.Generator, is_warm: bool, is_part: bool = False
+        self, table: Table, held_out: Table | None, kl_weight: float, rng: np.random.Generator, is_warm: bool, is_part: bool = False
     ) -> _amortise.Model:
         """The model at the start; from the last fit's weights if it is warm, and in their precision if it is fitted to a part."""
-        architecture = self._architecture(X.shape[1])
+        n_features = table.X.shape[1]
+        architecture = self._architecture(n_features)
         prior = as_prior(self.prior, self.n_components)
         posterior = self._encoded(prior, kl_weight)
-        family, kind = self._bound_likelihood(X, rng, is_warm)
+        family, kind = self._bound_likelihood(table, rng, is_warm)
         generator = _random.make_torch_generator(rng)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
-        network = architecture.encoder(X.shape[1], conditional.n_outputs, generator)
+        network = architecture.encoder(n_features, conditional.n_outputs, generator)
         check_batch(self.batch_size, fewest_rows(network))
         encoder, decoder, dtype = Encoder(network, conditional), self._decoder(architecture, prior, family, generator), None
         if is_warm:
             self._take_weights(encoder=encoder, decoder=decoder)
             dtype = next(self._record.decoder.parameters()).dtype if is_part else None
-        data = self._data(family, X, 1.0, dtype)
-        x_val = validation_rows(family, X_val, data.place)
+        data = self._data(family, table, 1.0, dtype)
+        held = judges(family, held_out, data.place)
         encoder, decoder, family = (data.place.module(encoder), data.place.module(decoder), data.place.module(family))
         if kl_weight == 0 and coordinates.distribution is not None:  # scores will need the decoder's Jacobian
             check_differentiable(decoder, coordinates, data.place.tensor(prior.sample(2, np.random.default_rng(0))))
-        return _amortise.Model(encoder, decoder, family, coordinates, prior, data, rng, x_val, kind)
+        return _amortise.Model(encoder, decoder, family, coordinates, prior, data, rng, held, kind)
 
     def _encoded(self, prior: Prior, kl_weight: float) -> PosteriorFamily:
         """What the encoder says of a row, from a checked parameter."""

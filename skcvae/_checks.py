@@ -375,6 +375,36 @@ def _placed(place: tuple[int, ...], columns: list[Any] | None = None) -> str:
     return f" at position {place[0]}" if len(place) == 1 else ""
 
 
+def check_sample_weight(sample_weight: object, n: int) -> Array:
+    """How many rows each of n rows counts as, (n,) with a whole sum; TypeError or ValueError where weights are none.
+
+    Weights whose sum is below the number of positive ones are scaled to it, as a row would count as less than one.
+    """
+    weights = _as_numbers("sample_weight", sample_weight)
+    if weights.shape != (n,):
+        raise ValueError(
+            f"sample_weight must have one number for each of the {n} rows of X, shape ({n},), got shape {weights.shape}. Give "
+            "np.ones(len(X)) where all count alike."
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        place = int(np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))[0])
+        raise ValueError(
+            f"sample_weight must be finite and not negative, got {weights[place]:g} at position {place}. Mend it, or give 0 to "
+            "leave a row out."
+        )
+    n_used = int(np.count_nonzero(weights))
+    if n_used < 2:
+        raise ValueError(
+            f"sample_weight is zero but for {n_used} of {n} rows, and a fit needs two. Give more of them a positive weight."
+        )
+    largest = weights.max()
+    if largest <= 1 and weights[weights > 0].min() == largest:
+        return (weights > 0).astype(np.float64)
+    weights = weights / largest if largest > LARGEST_INTEGER / n else weights
+    total = weights.sum()
+    return weights * (max(n_used, round(total)) / total)
+
+
 def check_varying(X: NDArray) -> None:
     """ValueError unless X varies by more than the rounding of its own values."""
     size = _largest(X)

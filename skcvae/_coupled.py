@@ -18,8 +18,9 @@ from skcvae import _checks as check
 from skcvae import _memory, _phases, _random
 from skcvae._base import LatentVariableModel, warn_of_few_draws
 from skcvae._callbacks import Watch
+from skcvae._data import Table
 from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
-from skcvae._fitting import validation_rows
+from skcvae._fitting import judges
 from skcvae._place import HOST, as_array
 from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
@@ -302,15 +303,15 @@ class CoupledVAE(LatentVariableModel):
         with self._answering(points.dtype) as model:
             return _memory.in_blocks(points, model.hole_score)
 
-    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> CoupledFit:
-        course = self._course(lambda rng: self._problem(X, X_val, rng), (X, X_val), watch)
+    def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> CoupledFit:
+        course = self._course(lambda rng: self._problem(data, held_out, rng), (data, held_out), watch)
         problem = course.root
         problem.pace = course.pace
         with self._told_when_diverged(f"raise epsilon (now {problem.setting.epsilon:g})"):
             polished = _phases.polish(course, self._layouts(course))
             frozen = _phases.freeze(problem, polished.potential, int(self.pool_size))
             encoder = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
-            record = in_fine_precision(self._found(problem, frozen, polished, encoder), X)
+            record = in_fine_precision(self._found(problem, frozen, polished, encoder), data.X)
         self._warn(record, problem.x)
         course.end()
         return record
@@ -335,7 +336,7 @@ class CoupledVAE(LatentVariableModel):
     ) -> CoupledFit:
         epsilon, family = problem.setting.epsilon, host_copy(problem.family)
         scores = None
-        if problem.x_val is not None:
+        if problem.held_out is not None:
             values = polished.values or [_phases.held_out(problem, frozen.pool)]
             scores = tuple(-epsilon * value - family.log_volume for value in values)
         return CoupledFit(
@@ -370,28 +371,28 @@ class CoupledVAE(LatentVariableModel):
             size = float(record.at(HOST).inference.effective_size(some).median())
         warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse", stacklevel=6)
 
-    def _problem(self, X: NDArray, X_val: NDArray | None, rng: np.random.Generator) -> _phases.Problem:
+    def _problem(self, table: Table, held_out: Table | None, rng: np.random.Generator) -> _phases.Problem:
         setting = self._setting()
         solver: Solver = check.choose("solver", self.solver, SOLVERS, Solver)
         schedule = Schedule() if self.schedule is None else self.schedule
         if not isinstance(schedule, Schedule):
             raise TypeError(f"schedule must be a skcvae.schedule.Schedule or None, got {check.shown(schedule)}.")
-        architecture = self._architecture(X.shape[1])
+        architecture = self._architecture(table.X.shape[1])
         prior = as_prior(self.prior, self.n_components)
         check_proposal(self.proposal, prior)
-        family, kind = self._bound_likelihood(X, rng, self._is_warm)
+        family, kind = self._bound_likelihood(table, rng, self._is_warm)
         decoder = self._decoder(architecture, prior, family, _random.make_torch_generator(rng))
         history = _phases.History()
         if self._is_warm:
             self._take_weights(decoder=decoder)
             history = _phases.History(self.loss_curve_, self.marginal_error_curve_)
-        data = self._data(family, X, setting.epsilon)
-        x_val = validation_rows(family, X_val, data.place)
+        data = self._data(family, table, setting.epsilon)
+        held = judges(family, held_out, data.place)
         decoder, family = data.place.module(decoder), data.place.module(family)
         if self.proposal == "encoder":
             z = data.place.tensor(prior.sample(2, np.random.default_rng(0)))
             check_differentiable(decoder, Coordinates(prior.distribution()), z)
-        return _phases.Problem(decoder, family, data, prior, solver, schedule, setting, rng, x_val, history, kind)
+        return _phases.Problem(decoder, family, data, prior, solver, schedule, setting, rng, held, history, kind)
 
     def _setting(self) -> _phases.Setting:
         self._check_shared_numbers()

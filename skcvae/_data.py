@@ -3,20 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skcvae._checks import check_sample_weight
 from skcvae._memory import slices
 from skcvae._place import Place
-from skcvae.likelihoods import Family
+from skcvae.likelihoods import Family, mean_of_rows
 
 #: Numbers that are held standardised, 128 MiB in float32; more are read when they are needed.
 MOST_HELD = 2**25
+#: Rows of a pass over weighted data in minibatches, unless they are more themselves: weights may count a row a million times.
+MOST_VISITS = 2**20
 #: Rows that stand for all where location, scale or principal axes are estimated, and their numbers, 128 MiB in double precision.
 MOST_ASKED, MOST_NUMBERS = 65536, 2**24
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of data as the user gave them.
+
+    Attributes
+    ----------
+    X : array of shape (n, d), in memory or on disk (`numpy.memmap`)
+    weights : array of shape (n,) with a whole sum, how many rows each counts as; or None where each counts once
+    """
+
+    X: NDArray
+    weights: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of(cls, X: NDArray, sample_weight: object) -> Table:
+        """Checked rows with the user's weights; those of weight 0 are left out."""
+        if sample_weight is None:
+            return cls(X)
+        weights = check_sample_weight(sample_weight, len(X))
+        if not weights.all():
+            X, weights = X[weights > 0], weights[weights > 0]
+        return cls(X, None if (weights == 1).all() else weights)
+
+    def taken(self, index: NDArray) -> Table:
+        """Some of the rows."""
+        return Table(self.X[index], None if self.weights is None else self.weights[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Judges:
+    """Rows by whose likelihood fits are compared: x (n, d), standardised, with weights (n,) or None."""
+
+    x: Tensor
+    weights: Tensor | None = None
+
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The rows and their weights, in blocks."""
+        return ((self.x[rows], None if self.weights is None else self.weights[rows]) for rows in slices(*self.x.shape))
+
+    def mean(self, values: Tensor) -> float:
+        """The mean of values (n,) by the weights."""
+        return float(values.mean() if self.weights is None else mean_of_rows(values[:, None], self.weights.to(values)))
 
 
 class Data:
@@ -24,7 +72,7 @@ class Data:
 
     Parameters
     ----------
-    X : array of shape (n, d), in memory or on disk (`numpy.memmap`)
+    table : Table, the rows and what they count
     family : Family, whose units count
     temperature : float, to which the precision must be enough
     device : torch.device
@@ -34,14 +82,19 @@ class Data:
     ----------
     place : Place, precision and device of the rows
     held : Tensor of shape (n, d) or None where the rows are too many to hold
+    total : int, how many rows they count as
+    n_visits : int, rows of one pass over the data in minibatches
     """
 
     def __init__(
-        self, X: NDArray, family: Family, temperature: float, device: torch.device, dtype: torch.dtype | None = None
+        self, table: Table, family: Family, temperature: float, device: torch.device, dtype: torch.dtype | None = None
     ) -> None:
-        self._X, self._family = X, family
+        self._X, self._weights, self._family = table.X, table.weights, family
         self.place = Place(self.precision(family, temperature) if dtype is None else dtype, device)
-        self.held = None if X.size > MOST_HELD else torch.cat(list(self.blocks()))
+        self.held = None if self._X.size > MOST_HELD else torch.cat(list(self.blocks()))
+        self.total = len(self) if self._weights is None else round(self._weights.sum())
+        self.n_visits = len(self) if self._weights is None else min(self.total, max(len(self), MOST_VISITS))
+        self._is_whole = self._weights is None or (self.n_visits == self.total and not (self._weights % 1).any())
 
     def __len__(self) -> int:
         return len(self._X)
@@ -72,13 +125,50 @@ class Data:
         """All rows, in blocks."""
         return (self._read(rows) for rows in slices(len(self), self.n_features))
 
+    def weighted_blocks(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """All rows and how many each counts as, in blocks."""
+        return ((self._read(rows), self.counts(rows)) for rows in slices(len(self), self.n_features))
+
+    def counts(self, index: Tensor | slice | None) -> Tensor | None:
+        """How many rows those of given places, or all for None, count as, (m,); None where each counts once."""
+        if self._weights is None:
+            return None
+        return self.place.tensor(self._weights if index is None else self._weights[index])
+
+    def log_weights(self, index: Tensor | None) -> Tensor | None:
+        """Logs of the weights of rows of given places, or all for None, over their mean, (m,); None where each counts once."""
+        if self._weights is None:
+            return None
+        weights = self._weights if index is None else self._weights[index]
+        return self.place.tensor(np.log(weights / weights.mean()))
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        """Places (n_visits,) of the rows of one pass, in random order: as often as a row counts, to one visit more or less."""
+        positions = torch.randperm(self.n_visits, generator=generator)
+        if self._is_whole:
+            return self._visited(positions)
+        offset = torch.rand((), generator=generator, dtype=torch.float64)
+        return self._visited((positions + offset) * (self.total / self.n_visits))
+
+    def random(self, n_draws: int, rng: np.random.Generator) -> Tensor:
+        """Places (n_draws,) of rows drawn by how many they count as."""
+        at = rng.integers(self.total, size=n_draws) if self._is_whole else self.total * rng.random(n_draws)
+        return self._visited(torch.as_tensor(at))
+
+    def _visited(self, at: Tensor) -> Tensor:
+        """Places of the rows at points (m,) in [0, total), of which each has an interval as long as its weight."""
+        if self._weights is None:
+            return at
+        return torch.searchsorted(torch.as_tensor(self._weights).cumsum(0), at, right=True).clamp(max=len(self) - 1)
+
     def some(self, n_rows: int, rng: np.random.Generator) -> Tensor | None:
         """Places (n_rows,) of different random rows, in order, or None where there are no more than that."""
         return some(len(self), n_rows, rng)
 
-    def representative(self, rng: np.random.Generator) -> Tensor:
-        """Standardised rows that stand for all."""
-        return self.rows(representative(len(self), self.n_features, rng))
+    def representative(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        """Standardised rows that stand for all, and how many each counts as."""
+        index = representative(len(self), self.n_features, rng)
+        return self.rows(index), self.counts(index)
 
     def _read(self, index: NDArray[np.intp] | slice) -> Tensor:
         return self.place.tensor(self._standardised(index))

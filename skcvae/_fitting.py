@@ -18,14 +18,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import open_checkpoint
 from skcvae._context import computing
-from skcvae._data import Data, representative
+from skcvae._data import Data, Judges, Table, representative
 from skcvae._fitted import Fit
 from skcvae._place import Place
 from skcvae._threads import apart
@@ -98,7 +98,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         self.warm_start = warm_start
 
     @with_callbacks
-    def fit(self, X: ArrayLike, y: object = None, *, X_val: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None, X_val: ArrayLike | None = None
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -106,6 +108,10 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         X : array-like of shape (n, d)
             The data: finite numbers, at least two different rows.
         y : ignored
+        sample_weight : array-like of shape (n,), default=None
+            How many rows each row counts as: a fit with weight 2 is that to the same row twice, and 0 leaves a row out. Divide
+            weights that only compare rows, such as those of a survey, by their mean. A sum below the number of rows is raised to
+            it.
         X_val : array-like of shape (n_val, d), default=None
             Rows that are not fitted. The fit ends when their score has stopped rising, and keeps the weights with the highest. In
             a pipeline they are transformed as X is only with ``transform_input=["X_val"]``; a warning says where they lie far off.
@@ -117,15 +123,16 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         Raises
         ------
         TypeError, ValueError
-            When a parameter or X is not as expected.
+            When a parameter, X or a weight is not as expected.
         FloatingPointError, MemoryError
             When training diverges, or there is less memory than the parameters ask for. What an earlier fit had found is kept.
         """
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            data, held_out = worker._split(check.check_X(worker, X, fitting=True), X_val)
-            check.check_varying(data)
+            table = Table.of(check.check_X(worker, X, fitting=True), sample_weight)
+            data, held_out = worker._split(table, X_val)
+            check.check_varying(data.X)
             return worker._fit(data, held_out, watch), None
 
         self._advance(fitted)
@@ -133,29 +140,30 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             watch.close()
         return self
 
-    def _split(self, X: NDArray, X_val: ArrayLike | None = None) -> tuple[NDArray, NDArray | None]:
+    def _split(self, data: Table, X_val: ArrayLike | None = None) -> tuple[Table, Table | None]:
         """The rows that are fitted, and those that are not: given as X_val, or held out by `early_stopping`, in their order."""
         check.check_number("validation_fraction", self.validation_fraction, numbers.Real, 0, open_low=True)
         is_stopping = check.check_flag("early_stopping", self.early_stopping)
         if X_val is not None:
             given = check.check_X(self, X_val)
-            check.warn_where_far(X, given, getattr(self, "feature_names_in_", None))
-            return X, given
+            check.warn_where_far(data.X, given, getattr(self, "feature_names_in_", None))
+            return data, Table(given)
         if not is_stopping:
-            return X, None
-        n_held_out = math.ceil(float(self.validation_fraction) * len(X))
-        if n_held_out > len(X) - 2:
+            return data, None
+        n_rows = len(data.X)
+        n_held_out = math.ceil(float(self.validation_fraction) * n_rows)
+        if n_held_out > n_rows - 2:
             raise ValueError(
-                f"validation_fraction={self.validation_fraction:g} holds out {n_held_out} of {len(X)} rows, and a fit needs two. "
+                f"validation_fraction={self.validation_fraction:g} holds out {n_held_out} of {n_rows} rows, and a fit needs two. "
                 "Lower it, or give more rows."
             )
         seed = self.random_state if isinstance(self.random_state, numbers.Integral) else 0
-        is_held_out = np.zeros(len(X), bool)
-        is_held_out[_random.make_rng(seed, SPLIT).permutation(len(X))[:n_held_out]] = True
-        return X[~is_held_out], X[is_held_out]
+        is_held_out = np.zeros(n_rows, bool)
+        is_held_out[_random.make_rng(seed, SPLIT).permutation(n_rows)[:n_held_out]] = True
+        return data.taken(~is_held_out), data.taken(is_held_out)
 
     @abstractmethod
-    def _fit(self, X: NDArray, X_val: NDArray | None, watch: Watch | None) -> Fit:
+    def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> Fit:
         """Check the parameters and fit."""
 
     @abstractmethod
@@ -200,13 +208,14 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         return {**{name: vars(self)[name] for name in LEARNED_OF_X if name in vars(self)}, "_fitted": record}
 
     def _course(
-        self, make_root: Callable[[np.random.Generator], Root], data: Sequence[NDArray | None], watch: Watch | None
+        self, make_root: Callable[[np.random.Generator], Root], tables: Sequence[Table | None], watch: Watch | None
     ) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one, with the generator as it was at the beginning."""
         if self.max_time is not None:
             check.check_number("max_time", self.max_time, numbers.Real, 0, open_low=True)
         pace = Pace(bool(self.verbose), None if self.max_time is None else float(self.max_time))
-        checkpoint, rng = open_checkpoint(self, data), _random.make_rng(self.random_state)
+        arrays = [array for table in tables for array in ((None, None) if table is None else (table.X, table.weights))]
+        checkpoint, rng = open_checkpoint(self, arrays), _random.make_rng(self.random_state)
         found = None if checkpoint is None else checkpoint.read()
         if checkpoint is not None and found is not None:
             try:
@@ -240,14 +249,18 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             for name, module in modules.items():
                 module.load_state_dict(last[name].state_dict())
 
-    def _bound_likelihood(self, X: NDArray, rng: np.random.Generator, is_warm: bool) -> tuple[Family, str]:
+    def _bound_likelihood(self, data: Table, rng: np.random.Generator, is_warm: bool) -> tuple[Family, str]:
         """The likelihood in units of the data, from as many random rows as say enough, or the last fit's; and its kind's name."""
         chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
         kind = chosen if isinstance(chosen, type) else type(chosen)
-        asked = representative(len(X), X.shape[1], rng)
-        sample = (X if asked is None else X[asked.numpy()]).astype(np.float64, copy=False)
-        family: Family = self._last_units(kind, X) if is_warm else (chosen() if isinstance(chosen, type) else chosen).bind(sample)
-        for block in _memory.blocks(X):
+        asked = representative(len(data.X), data.X.shape[1], rng)
+        if is_warm:
+            family = self._last_units(kind, data.X)
+        else:
+            some = data if asked is None else data.taken(asked.numpy())
+            likelihood: Likelihood = chosen() if isinstance(chosen, type) else chosen
+            family = likelihood.bind(some.X.astype(np.float64, copy=False), some.weights)
+        for block in _memory.blocks(data.X):
             family.check_support(block)
         return family, kind.__name__
 
@@ -270,8 +283,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check_batch(self.batch_size, fewest_rows(module))
         return Decoder(module, standardisation)
 
-    def _data(self, family: Family, X: NDArray, temperature: float, dtype: torch.dtype | None = None) -> Data:
-        return Data(X, family, temperature, _place.make_device(self.device), dtype)
+    def _data(self, family: Family, table: Table, temperature: float, dtype: torch.dtype | None = None) -> Data:
+        return Data(table, family, temperature, _place.make_device(self.device), dtype)
 
     @contextmanager
     def _told_when_diverged(self, remedy: str) -> Iterator[None]:
@@ -285,12 +298,13 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             ) from error
 
 
-def validation_rows(family: Family, X_val: NDArray | None, place: Place) -> Tensor | None:
+def judges(family: Family, held_out: Table | None, place: Place) -> Judges | None:
     """Rows that are not fitted, standardised where those are that are; ValueError outside the likelihood's support."""
-    if X_val is None:
+    if held_out is None:
         return None
-    family.check_support(X_val)
-    return place.tensor(family.standardise(X_val))
+    family.check_support(held_out.X)
+    weights = None if held_out.weights is None else place.tensor(held_out.weights)
+    return Judges(place.tensor(family.standardise(held_out.X)), weights)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from sklearn.preprocessing import MinMaxScaler
 from test_encoders import needs_zuko
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _amortise
-from skcvae._data import Data
+from skcvae._data import Data, Table
 from skcvae._place import Place
 from skcvae.divergences import DIVERGENCES, MMD, Adversarial
 from skcvae.likelihoods import GaussianLikelihood
@@ -151,7 +151,8 @@ def test_divergences_see_standardised_codes():
 
 def test_batches_are_random_parts_of_all_rows():
     """Every row once an epoch, in another order each."""
-    data = Data(np.arange(10.0)[:, None], GaussianLikelihood(scale=1.0).bind(np.array([[-1.0], [1.0]])), 1.0, torch.device("cpu"))
+    family = GaussianLikelihood(scale=1.0).bind(np.array([[-1.0], [1.0]]))
+    data = Data(Table(np.arange(10.0)[:, None]), family, 1.0, torch.device("cpu"))
     batches = _amortise._Batches(data, 3, torch.Generator().manual_seed(0))
     epochs = [torch.cat([batches.following() for _ in range(3)])[:, 0].tolist() for _ in range(2)]
     assert all(len(set(epoch)) == 9 for epoch in epochs)
@@ -164,7 +165,7 @@ def test_a_critic_is_trained():
     codes, draws = torch.full((64, 2), 3.0), GaussianPrior(2)
     setting = _amortise.Setting(0.0, 1.0, 0.0, batch_size=64, learning_rate=1e-2, max_iter=1, tol=0.0, patience=1)
     rng, decoder = np.random.default_rng(0), SimpleNamespace(whitened=lambda z: z, inputs=lambda z: z)
-    data = type("Rows", (), {"place": Place.of(codes), "__len__": lambda rows: 64})()
+    data = SimpleNamespace(place=Place.of(codes), n_visits=64)
     model = SimpleNamespace(prior=draws, rng=rng, decoder=decoder, data=data)
     penalty = _amortise._Penalty(model, Adversarial((16,)), setting)
     values = [float(penalty(codes).detach()) for _ in range(50)]

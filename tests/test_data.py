@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skcvae import VAE, CoupledVAE, _data, _memory
-from skcvae._data import Data
+from skcvae._data import Data, Table
 from skcvae._phases import Problem, _polish
 from skcvae.datasets import make_gaussian_grid
 from skcvae.likelihoods import GaussianLikelihood
@@ -33,7 +33,7 @@ def unheld(monkeypatch):
 
 
 def data(X):
-    return Data(X, GaussianLikelihood(scale=1.0).bind(X.astype(float)), 1.0, torch.device("cpu"))
+    return Data(Table(X), GaussianLikelihood(scale=1.0).bind(X.astype(float)), 1.0, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -8,6 +8,7 @@ import pytest
 from sklearn.base import clone
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
+from skcvae._data import Table
 from skcvae._phases import _polish
 from skcvae.schedule import Schedule
 from tests.conftest import QUICK
@@ -25,7 +26,7 @@ def model(request):
 
 def split(model, X):
     """The rows that are fitted and the ones that are not."""
-    return model._split(X)
+    return tuple(table.X for table in model._split(Table(X)))
 
 
 def test_the_fit_is_that_on_the_other_rows_with_these_as_validation_rows(model, X):

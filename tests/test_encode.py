@@ -9,6 +9,7 @@ from conftest import QUICK
 from sklearn.datasets import load_digits
 
 from skcvae import CoupledVAE, _amortise, _phases, _training
+from skcvae._data import Table
 from skcvae._phases import _encode, _polish
 from skcvae._random import make_rng
 from skcvae._training import Course, Pace
@@ -34,7 +35,7 @@ def begun(X, n_components=8, **params):
 def problem_of(model, X):
     """The problem of a fit that begins."""
     model.n_features_in_ = X.shape[1]
-    return model._problem(X, None, make_rng(0))
+    return model._problem(Table(X), None, make_rng(0))
 
 
 def n_layouts(model, X, monkeypatch):

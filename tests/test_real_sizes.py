@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from skcvae import VAE, WAE, CoupledVAE
 from skcvae._place import HOST, Place, moved
@@ -41,6 +42,16 @@ def test_images_with_many_components(name, k, images):
         assert np.isfinite(fitted.score_samples(images[:3])).all()
         assert np.isfinite(fitted.sample(2, random_state=0)).all()
         assert fitted.posterior(images[:2]).covariance.shape == (2, k, k)
+
+
+def test_weighted_images_with_many_components(images):
+    """A fit is that of the repeated images, as far as single precision goes."""
+    counts = np.random.default_rng(1).integers(0, 4, 40)
+    for model in (CoupledVAE(64, schedule=SHORT, **IMAGES), WAE(64, **IMAGES)):
+        weighted = clone(model).fit(images, sample_weight=counts)
+        repeated = clone(model).fit(images.repeat(counts, axis=0))
+        fitted = images[counts > 0]
+        np.testing.assert_allclose(weighted.score_samples(fitted), repeated.score_samples(fitted), rtol=5e-3)
 
 
 @pytest.mark.parametrize("k", [64, 128])

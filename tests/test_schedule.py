@@ -9,6 +9,7 @@ import torch
 
 from skcvae import CoupledVAE
 from skcvae._checks import check_X
+from skcvae._data import Table
 from skcvae._phases import _polish, _train
 from skcvae.schedule import Schedule, Stage
 from skcvae.transport import SOLVERS, Dual, DualNetwork, SemiDual, SemiDualNetwork, dual_columns, from_cost, primal_columns
@@ -64,7 +65,7 @@ def test_the_training_starts_as_hot_and_cools_as_long_as_asked_for(X):
     for share in (0.25, 0.5):
         model = CoupledVAE(epsilon=1e-3, schedule=Schedule(hot_share=share, cooling_share=share), random_state=0)
         check_X(model, X, fitting=True)
-        problem = model._problem(X, None, np.random.default_rng(0))
+        problem = model._problem(Table(X), None, np.random.default_rng(0))
         temperatures.append(_train.start(problem).temperature)
         cooled.append(_train._Steps(problem, 8.0, 100).cooling ** (100 * share))
     assert temperatures[1] == pytest.approx(2 * temperatures[0], rel=1e-5)

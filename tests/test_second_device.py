@@ -321,6 +321,13 @@ def fitted(name, device):
     return clone(MODELS[name]).set_params(device=device).fit(X)
 
 
+@pytest.mark.parametrize("name", ["coupled", "coupled, atoms", "coupled, dual", "coupled, many rows, network", "vae", "wae, mmd"])
+def test_weighted_rows_are_fitted_on_the_device(second_device, name):
+    weights = np.random.default_rng(2).random(60) * 3
+    found, expected = (clone(MODELS[name]).set_params(device=d).fit(X, sample_weight=weights) for d in ("cuda", "cpu"))
+    np.testing.assert_allclose(found.score_samples(ROWS), expected.score_samples(ROWS), **CLOSE)
+
+
 def on(model, device):
     """A copy that answers on another device."""
     return pickle.loads(pickle.dumps(model)).set_params(device=device)

@@ -1,4 +1,4 @@
-"""scikit-learn's own checks, none expected to fail."""
+"""scikit-learn's own checks, one expected to fail."""
 
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
@@ -24,7 +24,16 @@ ESTIMATORS = [QUICK, *OTHER_PRIORS, *WITH_ENCODER]
 FEWEST_CHECKS = 46
 
 
-@parametrize_with_checks(ESTIMATORS)
+def expected_failures(estimator):
+    """The check asks for equal means to 1e-7, with rows in another order."""
+    if isinstance(estimator, CoupledVAE):
+        reason = "sums over weighted and over repeated rows are rounded differently in single precision: means differ by up to 1e-5"
+    else:
+        reason = "minibatches of rows in another order are others: fits agree in expectation"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failures)
 @pytest.mark.filterwarnings("ignore")
 def test_estimator_check(estimator, check):
     check(estimator)

@@ -59,5 +59,5 @@ def encode(problem: Problem, linear: Layout) -> Layout:
 
 def _n_steps(problem: Problem) -> int:
     """Steps in proportion to the rows, at most `max_iter`."""
-    asked = math.ceil(EPOCHS * len(problem.data) / problem.setting.batch_size)
+    asked = math.ceil(EPOCHS * problem.data.total / problem.setting.batch_size)
     return min(problem.setting.max_iter, MOST_STEPS, max(FEWEST_STEPS, asked))

@@ -138,7 +138,8 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     eta = key.double()
     normaliser = family.log_normaliser(eta)
     # The average of f - h in a column is that of one more statistic, which the cost does not have.
-    extended = Source(torch.cat([statistics, (f - carrier)[:, None]], 1), carrier)
+    tilt = None if problem.source.log_weights is None else problem.source.log_weights.double()
+    extended = Source(torch.cat([statistics, (f - carrier)[:, None]], 1), carrier, log_weights=tilt)
     target = Target(F.pad(eta, (0, 1)), normaliser, log_weights, softness=softness)
     side = prior_side(extended, target, f, epsilon, AVERAGED_DRAWS)
     barycentre, offset = side.barycentre[:, :-1], side.barycentre[:, -1]
@@ -153,7 +154,7 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     planes = supporting_planes(eta, normaliser, side.c_transform, barycentre[:MOST_PLANES], epsilon, key.dtype)
     n_holes = max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
     some = Target(eta[:n_holes], normaliser[:n_holes], log_weights[:n_holes])
-    hard, average = c_transform(Source(statistics, carrier), some, torch.zeros_like(f), epsilon)
+    hard, average = c_transform(Source(statistics, carrier, log_weights=tilt), some, torch.zeros_like(f), epsilon)
     holes = supporting_planes(eta, normaliser, hard, average, epsilon, key.dtype)
     return Frozen(pool, record, planes, holes, _average(hard, some.log_weights), potential)
 
@@ -166,9 +167,10 @@ def _average(values: Tensor, log_weights: Tensor) -> float:
 @torch.no_grad()
 def held_out(problem: Problem, pool: Pool) -> float:
     """Minus the mean log-likelihood of validation rows by a pool, in nats over epsilon: where no round of polishing had one."""
-    assert problem.x_val is not None, "asked only where there are rows of validation"
+    assert problem.held_out is not None, "asked only where there are rows of validation"
     inference = PoolInference(pool, moved(problem.family, HOST), problem.setting.epsilon)
-    return -float(inference.log_density(HOST.tensor(problem.x_val))[0].mean()) / problem.setting.epsilon
+    score = problem.held_out.mean(inference.log_density(HOST.tensor(problem.held_out.x))[0])
+    return -score / problem.setting.epsilon
 
 
 def supporting_planes(

@@ -175,7 +175,7 @@ class _Rounds:
     def _is_over(self, last: Round) -> bool:
         """Whether the residual or the fall of the value is too small, or, in a stage that moves the plan, the plan is still."""
         problem, tol, moves = self.problem, self.problem.setting.tol, self.stage.moves
-        by_chance = 0.0 if problem.judges is not None else FEWEST_NATS * problem.data.n_features / len(problem.x)
+        by_chance = 0.0 if problem.judges is not None else FEWEST_NATS * problem.data.n_features / problem.n_rows
         has_stalled = len(self.values) > 1 and _training.next_fall(self.values) < max(tol, by_chance)
         self.settled = last.residual <= tol or has_stalled
         return self.settled or (moves and self.is_still)
@@ -226,7 +226,7 @@ def _trial(problem: Problem, layout: Layout, name: str) -> Round:
 
 def _n_steps(problem: Problem, stage: Stage) -> int:
     """Steps of a round's regression: in proportion to the rows, at most `max_iter`."""
-    asked = math.ceil(stage.visits * len(problem.data) / (stage.batch * problem.setting.batch_size))
+    asked = math.ceil(stage.visits * problem.data.total / (stage.batch * problem.setting.batch_size))
     return min(problem.setting.max_iter, max(stage.fewest, asked))
 
 
@@ -307,8 +307,8 @@ def _held_out(problem: Problem, output: Tensor, draws: Draws) -> float | None:
         return None
     family = problem.family.tempered(problem.setting.epsilon)
     key, normaliser = family.natural(output)
-    log_sum = _kernels.log_sum_scores(family.statistics(problem.judges), key, draws.log_weights - normaliser)
-    return -float((log_sum - family.carrier(problem.judges)).mean()) / problem.setting.epsilon
+    log_sum = _kernels.log_sum_scores(family.statistics(problem.judges.x), key, draws.log_weights - normaliser)
+    return -problem.judges.mean(log_sum - family.carrier(problem.judges.x)) / problem.setting.epsilon
 
 
 def _better_start(problem: Problem, target: Target, potential: Tensor, epsilon: float) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skcvae import _threads
-from skcvae._data import Data
+from skcvae._data import Data, Judges
 from skcvae._random import seeded
 from skcvae._training import Pace
 from skcvae.likelihoods import Family
@@ -135,7 +135,9 @@ class Problem:
     x : Tensor of shape (n, d), these rows
     varying : Varying, the statistics in which they differ
     source : Source, their side of the cost, of these statistics only
-    judges : Tensor of shape (n_judges, d) or None, rows whose likelihood tells one round of polishing from another
+    n_rows : float, how many rows these count as
+    held_out : Judges or None, rows that are not fitted
+    judges : Judges or None, rows whose likelihood tells one round of polishing from another
     has_modes : bool, whether the decoder acts otherwise in training
     mode_rng : np.random.Generator, seeds the layers that then draw, so that `rng` does not move by their number
     """
@@ -148,7 +150,7 @@ class Problem:
     schedule: Schedule
     setting: Setting
     rng: np.random.Generator
-    x_val: Tensor | None = None
+    held_out: Judges | None = None
     history: History = field(default_factory=History)
     kind: str = ""
     pace: Pace = field(default_factory=Pace)
@@ -156,7 +158,8 @@ class Problem:
     x: Tensor = field(init=False)
     varying: Varying = field(init=False)
     source: Source = field(init=False)
-    judges: Tensor | None = field(init=False)
+    n_rows: float = field(init=False)
+    judges: Judges | None = field(init=False)
     has_modes: bool = field(init=False)
     mode_rng: np.random.Generator = field(init=False)
 
@@ -164,8 +167,10 @@ class Problem:
         self.has_modes = has_modes(self.decoder)
         self.mode_rng = np.random.default_rng(int(self.rng.integers(2**63)))
         self.take(self.fresh_rows())
-        is_sampled = self.x_val is None and self.rows is not None
-        self.judges = self.data.rows(self.data.some(N_JUDGES, self.rng)) if is_sampled else self.x_val
+        self.judges = self.held_out
+        if self.held_out is None and self.rows is not None:
+            some = self.data.some(N_JUDGES, self.rng)
+            self.judges = Judges(self.data.rows(some), self.data.counts(some))
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, the rows' places, the curves and the generator's state."""
@@ -203,7 +208,10 @@ class Problem:
         self.rows, self.x = rows, self.data.rows(rows)
         statistics = self.family.statistics(self.x)
         self.varying = Varying.of(statistics)
-        self.source = Source(self.varying.taken(statistics), self.family.carrier(self.x), self.x)
+        parts = self.varying.taken(statistics), self.family.carrier(self.x), self.x
+        self.source = Source(*parts, self.data.log_weights(rows))
+        counts = self.data.counts(rows)
+        self.n_rows = len(self.x) if counts is None else float(counts.double().sum())
 
     def take_again(self, rows: Tensor | None) -> None:
         """Make plans of these rows, which may be those that it is of now."""

@@ -15,6 +15,7 @@ from skcvae._data import some
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._random import make_torch_generator
 from skcvae._training import Course
+from skcvae.likelihoods import mean_of_rows
 from skcvae.transport import Solution, Target
 
 #: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
@@ -26,9 +27,10 @@ LOST = 1.0
 def start(problem: Problem) -> Layout:
     """The layout of a linear decoder along the principal axes, at the temperature that training starts from."""
     n_axes = problem.decoder.inputs(problem.draws(1).z).shape[1]
-    axes = problem.family.linear_start(problem.x, n_axes, 0.0)
+    counts = problem.data.counts(problem.rows)
+    axes = problem.family.linear_start(problem.x, n_axes, 0.0, counts)
     hot = max(problem.setting.epsilon, problem.schedule.hot_share * _smallest_variance(problem, *axes))
-    problem.decoder.network.set_linear(*problem.family.linear_start(problem.x, n_axes, hot))  # type: ignore[operator]
+    problem.decoder.network.set_linear(*problem.family.linear_start(problem.x, n_axes, hot, counts))  # type: ignore[operator]
     return Layout.of(problem, torch.zeros_like(problem.source.carrier), hot)
 
 
@@ -41,7 +43,12 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     """Variance of the cost's scores along the last encoded axis, in nats: above it as temperature the axis would collapse."""
     eta = problem.family.natural(torch.cat([bias[None], bias + weight.T]))[0].detach()
     scores = problem.family.statistics(problem.x) @ (eta[1:] - eta[0]).T  # (n, k)
-    spread = scores.std(0)
+    counts = problem.data.counts(problem.rows)
+    if counts is None:
+        spread = scores.std(0)
+    else:
+        variance = mean_of_rows((scores - mean_of_rows(scores, counts)).square(), counts)
+        spread = (problem.n_rows / (problem.n_rows - 1) * variance).sqrt()
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.setting.epsilon
 
 

@@ -13,10 +13,19 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 """
 
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
-from skcvae.likelihoods._family import Family, Likelihood, shrunk_axes
+from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes
 from skcvae.likelihoods._gaussian import GaussianLikelihood, noise_scale
 
 #: Likelihoods that have a name.
 LIKELIHOODS: dict[str, type[Likelihood]] = {"gaussian": GaussianLikelihood, "bernoulli": BernoulliLikelihood}
 
-__all__ = ["LIKELIHOODS", "BernoulliLikelihood", "Family", "GaussianLikelihood", "Likelihood", "noise_scale", "shrunk_axes"]
+__all__ = [
+    "LIKELIHOODS",
+    "BernoulliLikelihood",
+    "Family",
+    "GaussianLikelihood",
+    "Likelihood",
+    "mean_of_rows",
+    "noise_scale",
+    "shrunk_axes",
+]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from skcvae.likelihoods._family import Array, Family, Likelihood, shrunk_axes
+from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes
 
 #: Means closer than this to 0 or 1 are moved inside before taking their logit.
 PROBABILITY_MARGIN = 0.01
@@ -61,10 +61,10 @@ class Bernoulli(Family):
     def exact_output(self, x: Tensor) -> Tensor:
         return x.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN).logit()
 
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
-        mean = x.mean(0).clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mean = mean_of_rows(x, weights).clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
         scale = (mean * (1 - mean)).sqrt()
-        return shrunk_axes(x / scale, n_components, epsilon) / scale[:, None], mean.logit()
+        return shrunk_axes(x / scale, n_components, epsilon, weights) / scale[:, None], mean.logit()
 
 
 def _x_log_x(x: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ class BernoulliLikelihood(Likelihood):
     CoupledVAE(likelihood='bernoulli')
     """
 
-    def bind(self, X: Array) -> Family:
+    def bind(self, X: Array, weights: Array | None = None) -> Family:
         family = Bernoulli(np.zeros(X.shape[1]), 1.0)
         family.check_support(X)
         if not X.var(0).any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Array = NDArray[np.float64]
+Rows = TypeVar("Rows", Array, Tensor)
 #: Share of a principal axis that the linear start keeps where the temperature would collapse it.
 COLLAPSED_SHARE = 0.05
 #: Float32 rounds a score of this size by 1e-2, a hundredth part of a weight.
@@ -23,8 +25,14 @@ class Likelihood(ABC):
     """A likelihood as the user chooses it: parameters only."""
 
     @abstractmethod
-    def bind(self, X: Array) -> Family:
-        """The family fitted to the location and scale of data X (n, d); errors are ValueError with the remedy."""
+    def bind(self, X: Array, weights: Array | None = None) -> Family:
+        """The family fitted to the location and scale of data; errors are ValueError with the remedy.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+        weights : array of shape (n,), how many rows each row counts as; None where each counts once
+        """
 
 
 class Family(nn.Module, ABC):
@@ -66,13 +74,6 @@ class Family(nn.Module, ABC):
     def check_support(self, X: Array) -> None:
         """ValueError with the remedy where data X (n, d) are outside of the likelihood's support."""
         return
-
-    def standardised_as(self, X: Array | None, like: Tensor) -> Tensor | None:
-        """Rows that are not fitted, in the units, precision and place of those that are; ValueError outside the support."""
-        if X is None:
-            return None
-        self.check_support(X)
-        return torch.as_tensor(self.standardise(X)).to(like)
 
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:
@@ -119,8 +120,8 @@ class Family(nn.Module, ABC):
         """One draw of x for each row of `output`, (m, d)."""
 
     @abstractmethod
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
-        """Weight (n_outputs, k) and bias (n_outputs,) of a linear decoder along the data's principal axes."""
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Weight (n_outputs, k) and bias (n_outputs,) of a linear decoder along the principal axes of rows x with weights (n,)."""
 
     def log_prob(self, x: Tensor, output: Tensor) -> Tensor:
         """log p(x given z) in nats of standardised rows x (n, d), each at its own decoder output, (n,)."""
@@ -172,7 +173,29 @@ class Family(nn.Module, ABC):
         return (normaliser + self.entropy_term(barycentre) - (barycentre * eta).sum(1)).clamp(min=0)
 
 
-def shrunk_axes(x: Tensor, n_components: int, epsilon: float) -> Tensor:
+def mean_of_rows(x: Rows, weights: Rows | None = None) -> Rows:
+    """The mean (d,) of rows by how many each counts as.
+
+    Parameters
+    ----------
+    x : array or Tensor of shape (n, d)
+    weights : the same of shape (n,), or None where each row counts once
+
+    Returns
+    -------
+    array or Tensor of shape (d,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skcvae.likelihoods import mean_of_rows
+    >>> mean_of_rows(np.array([[0.0], [1.0]]), np.array([1.0, 3.0])).tolist()
+    [0.75]
+    """
+    return x.mean(0) if weights is None else (weights @ x) / weights.sum()
+
+
+def shrunk_axes(x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> Tensor:
     r"""Principal axes :math:`V \sqrt{\max(\lambda - \epsilon, \lambda/20)}`, the optimum of a linear decoder; (d, k).
 
     Parameters
@@ -180,6 +203,7 @@ def shrunk_axes(x: Tensor, n_components: int, epsilon: float) -> Tensor:
     x : Tensor of shape (n, d), with noise of variance epsilon in every feature
     n_components : int, columns k; those beyond the rank of x are zero
     epsilon : float
+    weights : Tensor of shape (n,), how many rows each row counts as; None where each counts once
 
     Returns
     -------
@@ -192,9 +216,11 @@ def shrunk_axes(x: Tensor, n_components: int, epsilon: float) -> Tensor:
     >>> shrunk_axes(torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), 1, epsilon=0.0)[:, 0].round(decimals=4).tolist()
     [2.0, 0.0]
     """
-    centred = x - x.mean(0)
-    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
-    variance = singular.square() / len(x)
+    centred = x - mean_of_rows(x, weights)
+    total = len(x) if weights is None else weights.sum()
+    rows = centred if weights is None else weights.sqrt()[:, None] * centred
+    _, singular, axes = torch.linalg.svd(rows, full_matrices=False)
+    variance = singular.square() / total
     length = torch.maximum(variance - epsilon, COLLAPSED_SHARE * variance).sqrt()
     used = min(n_components, len(length))
     weight = torch.zeros(x.shape[1], n_components, dtype=x.dtype, device=x.device)

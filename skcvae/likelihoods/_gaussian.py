@@ -15,11 +15,13 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from skcvae.likelihoods._family import Array, Family, Likelihood, shrunk_axes
+from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes
 
 LOG_2PI = math.log(2 * math.pi)
 #: Rows whose neighbours are looked up for the default noise scale.
 NEIGHBOUR_QUERIES = 1000
+#: Distances to neighbours that are held at once, and rounding of a sum of counts.
+MOST_NEIGHBOURS, COUNT_ROUNDING = 2**22, 1e-9
 #: The default noise scale is at least this fraction of the data's own.
 SMALLEST_SCALE = 1e-3
 #: Scales that are functions of X.
@@ -45,9 +47,9 @@ class _GaussianFamily(Family):
     def typical_deviation(self) -> Tensor:
         """The deviation that the linear start counts with, (d,) or scalar."""
 
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         scale = self.typical_deviation().expand(x.shape[1])
-        return scale[:, None] * shrunk_axes(x / scale, n_components, epsilon), x.mean(0)
+        return scale[:, None] * shrunk_axes(x / scale, n_components, epsilon, weights), mean_of_rows(x, weights)
 
 
 class FixedGaussian(_GaussianFamily):
@@ -227,8 +229,8 @@ class NetworkGaussian(_MomentGaussian):
     def typical_deviation(self) -> Tensor:
         return self.start
 
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float) -> tuple[Tensor, Tensor]:
-        weight, bias = super().linear_start(x, n_components, epsilon)
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        weight, bias = super().linear_start(x, n_components, epsilon, weights)
         return torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, torch.zeros_like(bias)])
 
 
@@ -264,22 +266,22 @@ class GaussianLikelihood(Likelihood):
     scale: str | float | ArrayLike = "auto"
     floor: float = 0.3
 
-    def bind(self, X: Array) -> Family:
-        offset, unit = X.mean(0), float(np.sqrt(X.var(0).mean()))
+    def bind(self, X: Array, weights: Array | None = None) -> Family:
+        offset, unit = mean_of_rows(X, weights), float(np.sqrt(_variance(X, weights).mean()))
         if not unit > 0:
             raise ValueError("X has zero variance: every row is the same. Give data that vary.")
-        start = torch.as_tensor(self._start(X) / unit)
+        start = torch.as_tensor(self._start(X, weights) / unit)
         if not isinstance(self.scale, str) or self.scale in ("auto", "per_feature"):
             return FixedGaussian(offset, unit, start)
         family = NetworkGaussian if self.scale == "network" else LearnedGaussian
         return family(offset, unit, start, self._checked_floor() * start)
 
-    def _start(self, X: Array) -> Array:
+    def _start(self, X: Array, weights: Array | None) -> Array:
         if isinstance(self.scale, str) and self.scale in AUTOMATIC:
-            deviation = _deviation(X)
+            deviation = _deviation(X, weights)
             deviation[deviation == 0] = deviation[deviation > 0].min()
             per_feature = "per_feature" in str(self.scale)
-            return deviation * noise_scale(X / deviation) if per_feature else np.atleast_1d(noise_scale(X))
+            return deviation * noise_scale(X / deviation, weights) if per_feature else np.atleast_1d(noise_scale(X, weights))
         return _checked_scale(self.scale, X.shape[1])
 
     def _checked_floor(self) -> float:
@@ -288,13 +290,18 @@ class GaussianLikelihood(Likelihood):
         return self.floor
 
 
-def noise_scale(X: Array) -> float:
+def noise_scale(X: Array, weights: Array | None = None) -> float:
     r"""Distance per feature below which neighbours are taken for noise; a function of X alone, equivariant to its scale.
 
     .. math:: \sigma^2 = \mathrm{median}_i \; r_i^2 / d', \qquad r_i = \text{distance of } x_i \text{ to its }
               \lceil\sqrt n\rceil\text{-th nearest neighbour}
 
     with d' the number of features that vary. At least 1e-3 of the root mean square deviation.
+
+    Parameters
+    ----------
+    X : array of shape (n, d)
+    weights : array of shape (n,), how many rows each row counts as, of which n above is the sum; None where each counts once
 
     Examples
     --------
@@ -304,19 +311,36 @@ def noise_scale(X: Array) -> float:
     >>> bool(np.isclose(noise_scale(10 * X), 10 * noise_scale(X)))
     True
     """
-    deviation = _deviation(X)
-    n_neighbours = min(len(X) - 1, math.ceil(math.sqrt(len(X))))
-    queries = X[:: max(1, len(X) // NEIGHBOUR_QUERIES)]
-    centred = NearestNeighbors(n_neighbors=n_neighbours + 1).fit(X - X.mean(0))
-    distance = centred.kneighbors(queries - X.mean(0))[0][:, -1]
+    deviation = _deviation(X, weights)
+    distance = _neighbour_distances(X - mean_of_rows(X, weights), np.ones(len(X)) if weights is None else weights)
     varying = max(1, int(np.count_nonzero(deviation)))
     smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
     return max(float(np.median(distance)) / math.sqrt(float(varying)), smallest)
 
 
-def _deviation(X: Array) -> Array:
+def _neighbour_distances(X: Array, counts: Array) -> Array:
+    """Distances of some rows, evenly among all that the counts stand for, to the neighbour that the default noise asks for."""
+    total = counts.sum()
+    asked = 1 + min(total - 1, math.ceil(math.sqrt(total)))  # the row itself is the first
+    places = np.searchsorted(counts.cumsum(), np.arange(0, total, max(1, int(total) // NEIGHBOUR_QUERIES)), side="right")
+    queries, repeats = np.unique(places.clip(max=len(X) - 1), return_counts=True)
+    most = min(len(X), 1 + int(np.searchsorted(np.sort(counts).cumsum(), asked - COUNT_ROUNDING)))
+    neighbours, found = NearestNeighbors(n_neighbors=most).fit(X), []
+    for rows in np.array_split(queries, math.ceil(len(queries) * most / MOST_NEIGHBOURS)):
+        distances, index = neighbours.kneighbors(X[rows])
+        is_reached = counts[index].cumsum(1) >= asked - COUNT_ROUNDING
+        found.append(distances[np.arange(len(rows)), is_reached.argmax(1)])
+    return np.concatenate(found).repeat(repeats)
+
+
+def _variance(X: Array, weights: Array | None) -> Array:
+    """Variance of each feature, (d,)."""
+    return X.var(0) if weights is None else mean_of_rows(np.square(X - mean_of_rows(X, weights)), weights)
+
+
+def _deviation(X: Array, weights: Array | None) -> Array:
     """Standard deviation of each feature, (d,); exactly 0 for a constant, whose mean may be rounded."""
-    return np.where(np.ptp(X, axis=0) > 0, X.std(0), 0.0)
+    return np.where(np.ptp(X, axis=0) > 0, np.sqrt(_variance(X, weights)), 0.0)
 
 
 def _checked_scale(scale: object, n_features: int) -> Array:

@@ -9,13 +9,14 @@ temperature epsilon, the semi-dual
     g_j = -\epsilon \log \sum_i a_i e^{(f_i - C_{ij})/\epsilon}
 
 is maximised; :math:`P_{ij} = \mathrm{softmax}_i (\log a_i + (f_i - C_{ij})/\epsilon)` is the plan's column of draw j, and the
-density of the plan with respect to the product of the marginals is :math:`e^{(f_i + g_j - C_{ij})/\epsilon}`. Potentials are in cost units.
-The prior's marginal may be soft, held by :math:`\varsigma\, \mathrm{KL}(q(z) \| p(z))` (``Target.softness``).
+density of the plan with respect to the product of the marginals is :math:`e^{(f_i + g_j - C_{ij})/\epsilon}`. Potentials are in
+cost units. The prior's marginal may be soft, held by :math:`\varsigma\, \mathrm{KL}(q(z) \| p(z))` (``Target.softness``).
 
 A solver is a frozen configuration with `solve` (a fixed set of draws) and `begin` (potentials that follow a training):
 `SemiDual`, `SemiDualNetwork`, `Dual`, `DualNetwork`, `Sinkhorn` (atoms, by POT) and `GradientAscent` (as printed).
 ``SOLVERS`` has the paper's eight by name: "semi-dual", "semi-dual-network", "dual", "dual-network", and each of them with "-primal"
-at the end. `State` is one evaluation and knows its problem, `Solution` is the result and `Coupling` the frozen record of a fitted model.
+at the end. `State` is one evaluation and knows its problem, `Solution` is the result and `Coupling` the frozen record of a fitted
+model.
 """
 
 from skcvae.transport._networks import Dual, DualNetwork, NetworkSolver, SemiDualNetwork, dual_gradients, two_potentials
