@@ -8,14 +8,19 @@ back; a ``ColumnTransformer`` hands some columns to the model and leaves the oth
 
 # %%
 # Wine: 13 measurements, of which ten go through the model.
+import warnings
+
 import matplotlib.pyplot as plt
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skcvae import CoupledVAE
 from skcvae.schedule import Schedule
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # the fits of this page are short on purpose
 
 X, y = load_wine(return_X_y=True, as_frame=True)
 kept = ["alcohol", "hue", "proline"]

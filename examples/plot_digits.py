@@ -8,7 +8,10 @@ For readers who want to see all that a model gives for images: new ones, reconst
 # %%
 # scikit-learn's digits, 8 x 8 pixels. `load_dequantised_digits` adds noise below the step of the grey values, so that they have a
 # density, and leaves out three pixels that are always 0; `digit_images` gives rows back their shape.
+import warnings
+
 import matplotlib.pyplot as plt
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from skcvae import CoupledVAE
@@ -16,6 +19,8 @@ from skcvae.datasets import digit_images, load_dequantised_digits
 from skcvae.display import LatentDisplay, ReconstructionDisplay, SamplesDisplay
 from skcvae.likelihoods import GaussianLikelihood
 from skcvae.schedule import Schedule
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # the fits of this page are short on purpose
 
 X, y = load_dequantised_digits()
 X_train, X_test, _, y_test = train_test_split(X, y, test_size=0.25, random_state=0)

@@ -8,13 +8,18 @@ that scikit-learn's ``GridSearchCV`` ranges over all at once.
 
 # %%
 # Two moons, and a quick fit: a small network and few rounds of polishing.
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import make_moons
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV, train_test_split
 
 from skcvae import CoupledVAE
 from skcvae.schedule import Schedule
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # the fits of this page are short on purpose
 
 X, _ = make_moons(400, noise=0.08, random_state=0)
 X_train, X_test = train_test_split(X, test_size=0.25, random_state=0)

@@ -21,7 +21,7 @@ rng = np.random.default_rng(0)
 X = np.repeat(means, 200, axis=0) + 0.1 * rng.normal(size=(800, 2))
 short = Schedule(polish_rounds=8, max_draws=16384)
 models = {
-    "VAE": VAE(hidden_layer_sizes=(64, 64), max_iter=2000, random_state=0).fit(X),
+    "VAE": VAE(hidden_layer_sizes=(64, 64), random_state=0).fit(X),
     "CoupledVAE": CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, random_state=0).fit(X),
 }
 

@@ -8,14 +8,19 @@ search can range over, or your own torch modules.
 
 # %%
 # scikit-learn's digits as 8 x 8 images; three columns that are always 0 are kept here, so that the rows are images.
+import warnings
+
 import matplotlib.pyplot as plt
 import torch
 from sklearn.datasets import load_digits as sklearn_digits
+from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 
 from skcvae import VAE
 from skcvae.display import SamplesDisplay
 from skcvae.networks import MLP, Conv
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # the fits of this page are short on purpose
 
 X = sklearn_digits().data[:800] / 16
 X_train, X_test = X[:600], X[600:]

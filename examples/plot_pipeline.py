@@ -9,8 +9,11 @@ leaks.
 
 # %%
 # Wine: 178 rows of 13 chemical measurements from three growers. A quick fit is enough here.
+import warnings
+
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_wine
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -19,6 +22,8 @@ from sklearn.preprocessing import StandardScaler
 from skcvae import CoupledVAE
 from skcvae.display import LatentDisplay
 from skcvae.schedule import Schedule
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # the fits of this page are short on purpose
 
 X, y = load_wine(return_X_y=True, as_frame=True)
 short = Schedule(polish_rounds=2, max_draws=8192, marginal_tol=1e-2)

@@ -8,13 +8,18 @@ shares of a few extremes, and a categorical prior one of a few clusters.
 
 # %%
 # Data with three arms, and a quick fit.
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from skcvae import CoupledVAE
 from skcvae.datasets import make_pinwheel
 from skcvae.schedule import Schedule
+
+warnings.simplefilter("ignore", ConvergenceWarning)  # the fits of this page are short on purpose
 
 X, _ = make_pinwheel(800, n_arms=3, random_state=0)
 X_train, X_test = train_test_split(X, random_state=0)

@@ -20,7 +20,7 @@ from skcvae.datasets import make_pinwheel
 from skcvae.schedule import Schedule
 
 X, _ = make_pinwheel(800, random_state=0)
-short = Schedule(polish_rounds=5, max_draws=16384)
+short = Schedule(max_draws=16384)
 model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, random_state=0).fit(X)
 
 # %%

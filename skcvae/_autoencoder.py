@@ -78,6 +78,9 @@ class AutoencoderModel(LatentVariableModel):
             losses = Curve().extended(loss + course.root.family.log_volume for loss in trained.losses)
             found = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
             record = in_fine_precision(found, data.X)
+        what = "loss had not stopped falling" if held_out is None else "score of the rows held out had not stopped rising"
+        text = f"Training made its last of max_iter={setting.max_iter} steps, and the {what}. Raise max_iter."
+        self._warn_of_last_step(course, trained.converged, text)
         course.end()
         return record
 

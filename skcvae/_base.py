@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -242,7 +241,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
         size = float(np.median(error) + TINY) ** -2
-        warn_of_few_draws(record, "log-likelihood", size, "the score is biased low", stacklevel=3)
+        warn_of_few_draws(record, "log-likelihood", size, "the score is biased low")
         return (log_density, error) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -286,8 +285,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             yield record.at(Place(record.precision(dtype), _place.make_device(self.device)))
 
 
-def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str, stacklevel: int) -> None:
+def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str) -> None:
     """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
     if size < FEWEST_EFFECTIVE_DRAWS and not record.prior.is_atomic:
-        text = f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {record.remedy}"
-        warnings.warn(text, UserWarning, stacklevel=stacklevel)
+        check.warn(f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {record.remedy}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import numbers
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,6 +65,14 @@ def shown(value: object) -> str:
     except Exception:  # a repr of the user's, or an integer of more digits than Python writes
         text = f"an object of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line that called this package, by itself or through scikit-learn and joblib."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("skcvae", "sklearn", "joblib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
 
 
 def choose(name: str, value: object, registry: dict[str, Any], base: type | None = None) -> Any:
@@ -432,11 +441,9 @@ def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> N
     if len(far):
         column = far[0]
         name = column if names is None else repr(list(names)[column])
-        warnings.warn(
+        warn(
             f"The median of X_val is {median[column]:.3g} in column {name}, and X is from {low[column]:.3g} to "
             f"{high[column]:.3g} there. Give X_val in X's units: a pipeline transforms it only with transform_input=['X_val'].",
-            UserWarning,
-            stacklevel=7,
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -312,6 +311,12 @@ class CoupledVAE(LatentVariableModel):
             frozen = _phases.freeze(problem, polished.potential, int(self.pool_size))
             encoder = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
             record = in_fine_precision(self._found(problem, frozen, polished, encoder), data.X)
+        n_rounds = problem.schedule.polish_rounds
+        what = (
+            f"Polishing made its last of polish_rounds={n_rounds} rounds, and another one would still have lowered the semi-dual by"
+        )
+        text = f"{what} more than tol={problem.setting.tol:g}. Raise polish_rounds: schedule=Schedule(polish_rounds=...)."
+        self._warn_of_last_step(course, polished.settled or n_rounds == 0, text)
         self._warn(record, problem.x)
         course.end()
         return record
@@ -365,11 +370,11 @@ class CoupledVAE(LatentVariableModel):
         if not coupling.converged:
             text = f"The coupling's marginal error is {coupling.marginal_error:.2g} with {coupling.n_draws} draws, above its"
             remedy = "Raise epsilon, or give schedule=Schedule(max_draws=...) more draws."
-            warnings.warn(f"{text} tolerance. {remedy}", ConvergenceWarning, stacklevel=6)
+            check.warn(f"{text} tolerance. {remedy}", ConvergenceWarning)
         some = HOST.tensor(x[:: max(1, len(x) // ROWS_CHECKED)])
         with torch.no_grad():
             size = float(record.at(HOST).inference.effective_size(some).median())
-        warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse", stacklevel=6)
+        warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse")
 
     def _problem(self, table: Table, held_out: Table | None, rng: np.random.Generator) -> _phases.Problem:
         setting = self._setting()

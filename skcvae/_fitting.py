@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
@@ -227,6 +228,11 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
         return course
+
+    def _warn_of_last_step(self, course: Course[Any], is_settled: bool, text: str) -> None:
+        """Warn where a fit ended at its last step or round, and neither by itself nor because it was asked to stop."""
+        if not is_settled and not course.stopped:
+            check.warn(text, ConvergenceWarning)
 
     def _check_shared_numbers(self) -> None:
         if self.n_components is not None:
