@@ -68,7 +68,7 @@ def fitted(params: dict[str, Any], X: np.ndarray, n_atoms: int) -> tuple[Coupled
     start = time.perf_counter()
     model = CoupledVAE(**{**DEFAULT, **params}).fit(X)
     seconds = time.perf_counter() - start
-    size = np.median(model.posterior(X[:300]).effective_sample_size)
+    size = np.median(model.posterior(X[:300]).importance_ess)
     return model, f"{model.coupling_.marginal_error:.1e} | {size:.0f} of {model.coupling_.n_draws} | {seconds:.0f}"
 
 

@@ -59,7 +59,7 @@ def rows(k: int) -> None:
         found = posterior(kind, x)
         with torch.no_grad():
             error = kind.log_density(x)[0] - reference
-        size, k_hat = np.median(found.effective_sample_size), np.median(found.pareto_k())
+        size, k_hat = np.median(found.importance_ess), np.median(found.pareto_k())
         print(
             f"| {k} | {name} | {size:.1f} | {k_hat:.2f} | {error.mean():+.2f} | {error.square().mean().sqrt():.2f} | "
             f"{reference.mean() - model.likelihood_.log_volume:.2f} | {seconds:.0f} |",

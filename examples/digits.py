@@ -78,7 +78,7 @@ def main() -> None:
     model.fit(X_train)
     seconds = time.perf_counter() - begin
     mixture = best_mixture(X_train)
-    size = np.median(model.posterior(X_test).effective_sample_size)
+    size = np.median(model.posterior(X_test).importance_ess)
     print(f"rows x features: {X_train.shape} to fit, {X_test.shape} held out")
     print(f"CoupledVAE, held-out log-likelihood:      {model.score(X_test):.2f} nats ({model.score(X_train):.2f} fitted)")
     print(f"GaussianMixture, held-out log-likelihood: {mixture.score(X_test):.2f} nats ({mixture.score(X_train):.2f} fitted)")

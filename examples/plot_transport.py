@@ -22,7 +22,10 @@ cost = torch.as_tensor(((points[:, None] - depots) ** 2).sum(2))
 # %%
 # Equal capacities, held exactly: both solvers give the same plan, POT's Sinkhorn and the accelerated semi-dual.
 source, target = from_cost(cost)
-solutions = [solver.solve(source, target, epsilon=0.05) for solver in (SemiDual(tol=1e-10), Sinkhorn(tol=1e-10, max_iter=10000))]
+solutions = [
+    solver.solve(source, target, epsilon=0.05)
+    for solver in (SemiDual(marginal_tol=1e-10), Sinkhorn(marginal_tol=1e-10, max_iter=10000))
+]
 plans = [plan(solution.state) for solution in solutions]
 print(f"largest difference: {float((plans[0] - plans[1]).abs().max()):.1e}")
 print("shares:", plans[0].sum(0).numpy().round(4))
@@ -31,7 +34,7 @@ print("shares:", plans[0].sum(0).numpy().round(4))
 # Soft capacities: a softness of 0.5 weighs the divergence from equal shares as much as the entropy.
 _, soft = from_cost(cost)
 soft = type(soft)(soft.natural, soft.normaliser, soft.log_weights, softness=0.5)
-solution = SemiDual(tol=1e-10).solve(source, soft, epsilon=0.05)
+solution = SemiDual(marginal_tol=1e-10).solve(source, soft, epsilon=0.05)
 plans.append(plan(solution.state))
 print("soft shares:", plans[-1].sum(0).numpy().round(4))
 

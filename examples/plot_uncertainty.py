@@ -25,7 +25,7 @@ model = CoupledVAE(hidden_layer_sizes=(64, 64), max_iter=500, schedule=short, ra
 # Moments for every row. The size of the covariance is large where a row says little of where it comes from.
 rows = np.array([[0.8, 0.8], [0.0, 0.0]])
 posterior = model.posterior(rows)
-for row, covariance, size in zip(rows, posterior.covariance, posterior.effective_sample_size, strict=True):
+for row, covariance, size in zip(rows, posterior.covariance, posterior.importance_ess, strict=True):
     spread = np.sqrt(np.trace(covariance))
     print(f"row {row}: standard deviation of the posterior {spread:.2f}, {size:.0f} effective draws")
 

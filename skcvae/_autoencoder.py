@@ -17,11 +17,10 @@ from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
 from skcvae._data import Table
 from skcvae._fitted import AutoencoderFit, Curve, host_copy, in_fine_precision
-from skcvae._fitting import check_batch, judges
+from skcvae._fitting import judges
 from skcvae._place import as_array
 from skcvae._training import Course, Pace
 from skcvae.divergences import DIVERGENCES, Divergence
-from skcvae.networks import fewest_rows
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Point, PosteriorFamily, check_differentiable
 from skcvae.priors import Prior, as_prior
 
@@ -56,6 +55,10 @@ class AutoencoderModel(LatentVariableModel):
     encoder: str | PosteriorFamily
     _fitted: AutoencoderFit
     _streaming: _amortise.Streaming | None
+
+    def __init__(self, n_components: int | None = None, *, batch_size: int = 256, **shared: Any) -> None:
+        super().__init__(n_components, **shared)
+        self.batch_size = batch_size
 
     @property
     def encoder_(self) -> Encoder:
@@ -189,8 +192,8 @@ class AutoencoderModel(LatentVariableModel):
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
         network = architecture.encoder(n_features, conditional.n_outputs, generator)
-        check_batch(self.batch_size, fewest_rows(network))
         encoder, decoder, dtype = Encoder(network, conditional), self._decoder(architecture, prior, family, generator), None
+        self._check_step("batch_size", encoder, decoder)
         if is_warm:
             self._take_weights(encoder=encoder, decoder=decoder)
             dtype = next(self._record.decoder.parameters()).dtype if is_part else None
@@ -229,6 +232,7 @@ class AutoencoderModel(LatentVariableModel):
 
     def _setting(self) -> _amortise.Setting:
         self._check_shared_numbers()
+        check.check_number("batch_size", self.batch_size, numbers.Integral, 1)
         loss = self._loss()
         return _amortise.Setting(
             kl_weight=loss.kl_weight,

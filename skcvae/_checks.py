@@ -46,6 +46,9 @@ FILL = "Fill what is missing (SimpleImputer), or leave these rows out."
 CLIP = "Clip it, or leave these rows out."
 #: Names that parameters had in version 0.1, each with a parameter of its successor and what to write; for version 0.2 only.
 FORMER_NAMES = {
+    "batch_size": ("draws_per_step", "It is draws_per_step now: write draws_per_step={value}."),
+    "tol": ("marginal_tol", "It is marginal_tol now: write marginal_tol={value}, or Schedule(marginal_tol={value}) for a fit's."),
+    "batch_tol": ("batch_marginal_tol", "It is batch_marginal_tol now: write batch_marginal_tol={value}."),
     "posterior": ("encoder", "It is encoder now: write encoder={value}."),
     **dict.fromkeys(
         ("formulation", "strategy", "potential"),

@@ -92,7 +92,7 @@ class CoupledVAE(LatentVariableModel):
         where effective sample sizes are small, as with many components. It needs a prior with a density.
     pool_size : int, default=4096
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
-    batch_size : int, default=256
+    draws_per_step : int, default=256
         Draws from the prior in each step; the data are always all used.
     learning_rate_init : float, default=5e-3
         Learning rate of Adam; it rises and falls over the training and over every round of polishing. It is 1.4 times as high in
@@ -180,7 +180,7 @@ class CoupledVAE(LatentVariableModel):
         schedule: Schedule | None = None,
         proposal: str = "prior",
         pool_size: int = 4096,
-        batch_size: int = 256,
+        draws_per_step: int = 256,
         learning_rate_init: float = 5e-3,
         max_iter: int = 2000,
         max_time: float | None = None,
@@ -202,7 +202,6 @@ class CoupledVAE(LatentVariableModel):
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
             pool_size=pool_size,
-            batch_size=batch_size,
             learning_rate_init=learning_rate_init,
             max_iter=max_iter,
             max_time=max_time,
@@ -218,6 +217,7 @@ class CoupledVAE(LatentVariableModel):
         )
         self.epsilon = epsilon
         self.varsigma = varsigma
+        self.draws_per_step = draws_per_step
         self.solver = solver
         self.schedule = schedule
         self.proposal = proposal
@@ -387,6 +387,7 @@ class CoupledVAE(LatentVariableModel):
         check_proposal(self.proposal, prior)
         family, kind = self._bound_likelihood(table, rng, self._is_warm)
         decoder = self._decoder(architecture, prior, family, _random.make_torch_generator(rng))
+        self._check_step("draws_per_step", decoder)
         history = _phases.History()
         if self._is_warm:
             self._take_weights(decoder=decoder)
@@ -401,12 +402,13 @@ class CoupledVAE(LatentVariableModel):
 
     def _setting(self) -> _phases.Setting:
         self._check_shared_numbers()
+        check.check_number("draws_per_step", self.draws_per_step, numbers.Integral, 1)
         check.check_number("epsilon", self.epsilon, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
         check.check_number("varsigma", self.varsigma, numbers.Real, 0, infinite=True)
         return _phases.Setting(
             epsilon=float(self.epsilon),
             varsigma=float(self.varsigma),
-            batch_size=int(self.batch_size),
+            draws_per_step=int(self.draws_per_step),
             learning_rate=float(self.learning_rate_init),
             max_iter=int(self.max_iter),
             tol=float(self.tol),

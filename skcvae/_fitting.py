@@ -40,7 +40,7 @@ LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
 #: Stream of the random state that chooses the rows held out: no part of a `partial_fit` has as many steps before it.
 SPLIT = 2**53
 #: What a fit without memory is told.
-LOWER = "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
+LOWER = "Lower pool_size, draws_per_step or batch_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
 
 class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
@@ -63,7 +63,6 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
         pool_size: int = 4096,
-        batch_size: int = 256,
         learning_rate_init: float = 1e-3,
         max_iter: int = 2000,
         max_time: float | None = None,
@@ -84,7 +83,6 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.pool_size = pool_size
-        self.batch_size = batch_size
         self.learning_rate_init = learning_rate_init
         self.max_iter = max_iter
         self.max_time = max_time
@@ -237,7 +235,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     def _check_shared_numbers(self) -> None:
         if self.n_components is not None:
             check.check_number("n_components", self.n_components, numbers.Integral, 1)
-        for name in ("pool_size", "batch_size", "max_iter", "n_iter_no_change"):
+        for name in ("pool_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
         _memory.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
@@ -286,8 +284,12 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         standardisation = prior.standardisation()
         n_inputs = prior.n_components if standardisation is None else len(standardisation[1])
         module = architecture.decoder(n_inputs, family.n_outputs, generator)
-        check_batch(self.batch_size, fewest_rows(module))
         return Decoder(module, standardisation)
+
+    def _check_step(self, name: str, *modules: nn.Module) -> None:
+        """Raise where a step has fewer rows or draws, the parameter of this name, than batch normalisation needs."""
+        fewest = max(map(fewest_rows, modules))
+        check.check_number(f"{name} with batch normalisation", getattr(self, name), numbers.Integral, fewest)
 
     def _data(self, family: Family, table: Table, temperature: float, dtype: torch.dtype | None = None) -> Data:
         return Data(table, family, temperature, _place.make_device(self.device), dtype)
@@ -323,8 +325,3 @@ def _told_of_mismatch() -> Iterator[None]:
             f"encoder or likelihood, or the data ({str(error).splitlines()[-1].strip()}). Set warm_start=False, and use fit, to "
             "start anew."
         ) from error
-
-
-def check_batch(batch_size: int, fewest: int) -> None:
-    """Raise where a batch is smaller than batch normalisation needs."""
-    check.check_number("batch_size with batch normalisation", batch_size, numbers.Integral, fewest)

@@ -400,6 +400,7 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
         raise ValueError(f"the parameters are not those of a {kind.__name__}")
     reader.n_components = given.get("n_components") or fit.prior.n_components
     model: Any = kind(**{name: reader.read(item) for name, item in given.items()})
+    _check_device(model.device)
     if content["n_features"] != fit.family.n_features:
         raise ValueError("the number of features is not that of the likelihood")
     model.n_features_in_ = fit.family.n_features
@@ -415,6 +416,15 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
     model._fitted, model._streaming = fit, None
     _check_answers(fit)
     return model
+
+
+def _check_device(device: Any) -> None:
+    """ValueError unless it is "auto" or names a device of torch, which need not be one of this machine."""
+    if device != "auto" and not isinstance(device, torch.device):
+        try:
+            torch.device(_text(device))
+        except RuntimeError as error:
+            raise ValueError(f"{shown(device)} is no device") from error
 
 
 def _width_of_draws(written: Any, tensors: dict[str, Tensor]) -> int:

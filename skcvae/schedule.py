@@ -19,7 +19,7 @@ class Stage:
     draws : int
         Draws of a round's plan, at most.
     batch : int
-        Draws of a step over the estimator's `batch_size`.
+        Draws of a step over the estimator's `draws_per_step`.
     rate : float
         Learning rate over the estimator's `learning_rate_init`.
     visits : float

@@ -89,7 +89,7 @@ def test_score_is_the_exact_density_of_a_linear_decoder(linear_data, name):
     exact = exact_density(model, linear_data)
     assert np.abs(score - exact).mean() < 0.05
     assert np.median(np.abs(score - exact) / (error + 1e-3)) < 2
-    assert np.median(model.posterior(linear_data).effective_sample_size) > 50
+    assert np.median(model.posterior(linear_data).importance_ess) > 50
 
 
 def test_samples_have_the_score_s_density(linear_data):

@@ -109,7 +109,7 @@ def test_a_checkpoint_is_small(tmp_path, monkeypatch):
     monkeypatch.setattr(_files, "write", measured)
     monkeypatch.setattr(_training.Course.loop, "__defaults__", (7, True))
     short = Schedule(polish_rounds=6, max_draws=4096, solve_max_iter=5)
-    parameters = {**STEPS, "hidden_layer_sizes": (256, 256), "schedule": short, "batch_size": 64, "tol": 0.0}
+    parameters = {**STEPS, "hidden_layer_sizes": (256, 256), "schedule": short, "draws_per_step": 64, "tol": 0.0}
     CoupledVAE(**parameters, checkpoint=tmp_path / "fits").fit(X)
     assert len(largest) > 10
     assert max(largest) < 5e6

@@ -128,7 +128,7 @@ def test_posterior_record_agrees_with_itself(model, X):
     np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-12)
     np.testing.assert_allclose(posterior.mean, weights @ draws, atol=1e-10)
     np.testing.assert_allclose(model.transform(X), posterior.mean, atol=1e-12)
-    np.testing.assert_allclose(posterior.effective_sample_size, 1 / (weights**2).sum(1), rtol=1e-9)
+    np.testing.assert_allclose(posterior.importance_ess, 1 / (weights**2).sum(1), rtol=1e-9)
     second = np.einsum("nm,mk,ml->nkl", weights, draws, draws)
     expected = second - posterior.mean[:, :, None] * posterior.mean[:, None, :]
     np.testing.assert_allclose(posterior.covariance, expected, atol=1e-9)

@@ -22,7 +22,7 @@ from skcvae.likelihoods import GaussianLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.priors import CategoricalPrior, GaussianPrior, UniformPrior
 from skcvae.schedule import Schedule
-from skcvae.transport import SemiDual
+from skcvae.transport import Dual, SemiDual
 
 QUICK = {**QUICK, "max_iter": 10, "pool_size": 256}
 X = np.random.default_rng(0).normal(size=(60, 4))
@@ -83,7 +83,7 @@ NETWORKS = "network must be one of 'mlp', 'conv', a skcvae.networks.Network or a
 WIDTHS = "Give a module of these widths, or a function: Given({0}=lambda n_inputs, n_outputs: ...)."
 NO_DENSITY = "has none. Give the prior as a torch distribution, or use WAE or CoupledVAE, which need only its draws."
 ROOM = "for which this machine has no memory."
-SMALLER = "Lower batch_size, pool_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
+SMALLER = "Lower pool_size, draws_per_step or batch_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
 
 def device(name):
@@ -166,12 +166,14 @@ NUMBERS = [
     ("a negative varsigma", lambda m: fit(varsigma=-1.0), ValueError, "varsigma must be a number of at least 0, got -1.0."),
     ("infinity as text", lambda m: fit(varsigma="inf"), TypeError,
      "varsigma must be a number of at least 0, got 'inf' (type str)."),
-    ("an empty batch", lambda m: fit(batch_size=0), ValueError, "batch_size must be an integer of at least 1, got 0."),
+    ("no draws", lambda m: fit(draws_per_step=0), ValueError, "draws_per_step must be an integer of at least 1, got 0."),
+    ("an empty batch", lambda m: fit(kind=WAE, batch_size=0), ValueError, "batch_size must be an integer of at least 1, got 0."),
     ("no batches at all", lambda m: fit(kind=VAE, batch_size=None), TypeError,
      "batch_size must be an integer of at least 1, got None (type NoneType)."),
     ("a batch of one with MMD", lambda m: fit(kind=WAE, batch_size=1), ValueError,
      "batch_size with MMD must be an integer of at least 2, got 1."),
-    ("a batch of one with batch normalisation", lambda m: fit(network=MLP((8,), batch_norm=True), batch_size=1), ValueError,
+    ("a batch of one with batch normalisation", lambda m: fit(kind=VAE, network=MLP((8,), batch_norm=True), batch_size=1),
+     ValueError,
      "batch_size with batch normalisation must be an integer of at least 2, got 1."),
     ("no steps", lambda m: fit(kind=InfoVAE, max_iter=0), ValueError, "max_iter must be an integer of at least 1, got 0."),
     ("steps as 1e4", lambda m: fit(max_iter=1e4), TypeError,
@@ -188,8 +190,8 @@ NUMBERS = [
      "learning_rate_init must be a finite number above 0, got 'adaptive' (type str)."),
     ("a solver without iterations", lambda m: fit(solver=SemiDual(max_iter=0)), ValueError,
      "max_iter of SemiDual must be an integer of at least 1, got 0."),
-    ("a solver's tolerance as text", lambda m: fit(solver=SemiDual(tol="1e-3")), TypeError,
-     "tol of SemiDual must be a finite number of at least 0, got '1e-3' (type str)."),
+    ("a solver's tolerance as text", lambda m: fit(solver=SemiDual(marginal_tol="1e-3")), TypeError,
+     "marginal_tol of SemiDual must be a finite number of at least 0, got '1e-3' (type str)."),
     ("a VAE without KL", lambda m: fit(kind=VAE, beta=0), ValueError, "beta must be a finite number above 0, got 0."),
     ("annealing as a number of steps", lambda m: fit(kind=VAE, annealing=500), ValueError,
      "annealing must be a finite number of at least 0 and of at most 1, got 500."),
@@ -264,6 +266,13 @@ CHOICES = [
     ("a strategy of its own", lambda m: CoupledVAE(strategy="primal"), TypeError,
      "CoupledVAE has no parameter strategy any more. It is part of solver now: write solver='dual-network', or another of "
      "skcvae.transport.SOLVERS."),
+    ("draws as a batch", lambda m: CoupledVAE(batch_size=64), TypeError,
+     "CoupledVAE has no parameter batch_size any more. It is draws_per_step now: write draws_per_step=64."),
+    ("a solver's former tolerance", lambda m: SemiDual(tol=1e-4), TypeError,
+     "SemiDual has no parameter tol any more. It is marginal_tol now: write marginal_tol=0.0001, or Schedule(marginal_tol=0.0001) "
+     "for a fit's."),
+    ("a step's former tolerance", lambda m: Dual(batch_tol=1e-4), TypeError,
+     "Dual has no parameter batch_tol any more. It is batch_marginal_tol now: write batch_marginal_tol=0.0001."),
     ("rounds of a solver", lambda m: SemiDual(polish_rounds=2), TypeError,
      "SemiDual has no parameter polish_rounds any more. It is part of the schedule now: write "
      "CoupledVAE(schedule=Schedule(polish_rounds=2))."),

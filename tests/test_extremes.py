@@ -52,7 +52,7 @@ def no_training(monkeypatch):
 
 #: Objects and parameters that are refused, and what the message says.
 REFUSED = {
-    "a tolerance below 0": (lambda X: SemiDual(tol=-1.0), "tol of SemiDual must be .* got -1"),
+    "a tolerance below 0": (lambda X: SemiDual(marginal_tol=-1.0), "marginal_tol of SemiDual must be .* got -1"),
     "no iterations": (lambda X: SemiDual(max_iter=0), "max_iter of SemiDual must be .* got 0"),
     "no rows of a step": (lambda X: SemiDualNetwork(data_batch_size=0), "data_batch_size of SemiDualNetwork must be .* got 0"),
     "a step of no length": (lambda X: GradientAscent(step_size=0.0), "step_size of GradientAscent must be .* above 0, got 0"),
@@ -100,8 +100,8 @@ def test_a_solver_refuses_what_is_no_temperature(solver, epsilon):
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers_of_any_kind(name, X):
     """numpy's integers and Python's fractions are numbers; a pool of int8 grows beyond int8."""
-    expected = clone(MODELS[name]).set_params(pool_size=100).fit(X)
-    model = clone(MODELS[name]).set_params(pool_size=np.int8(100), batch_size=np.int64(256), tol=Fraction(1, 100)).fit(X)
+    expected = clone(MODELS[name]).set_params(pool_size=100, max_iter=20).fit(X)
+    model = clone(MODELS[name]).set_params(pool_size=np.int8(100), max_iter=np.int64(20), tol=Fraction(1, 100)).fit(X)
     assert equal(model._fitted, expected._fitted)
 
 

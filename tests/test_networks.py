@@ -237,9 +237,9 @@ def test_bad_architectures(build, error, message):
         ({"network": Conv((8, 8))}, ValueError, "64 values and the data have 63 features"),
         ({"network": Conv((9, 7)), "activation": "logistic"}, ValueError, "activation must be one of"),
         (
-            {"network": MLP(batch_norm=True), "batch_size": 1},
+            {"network": MLP(batch_norm=True), "draws_per_step": 1},
             ValueError,
-            "batch_size with batch norm.* at least 2, got 1",
+            "draws_per_step with batch norm.* at least 2, got 1",
         ),
     ],
 )

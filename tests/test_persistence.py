@@ -208,6 +208,13 @@ def test_an_output_that_is_none_is_refused(contents, tmp_path):
     assert isinstance(loaded(tmp_path, put(content, ["output"], "pandas"), tensors).transform(X), pd.DataFrame)
 
 
+@pytest.mark.parametrize("device", [True, 3, "transform", None])
+def test_a_device_that_is_none_is_refused(contents, tmp_path, device):
+    content, tensors = contents["VAE"]
+    assert isinstance(loaded(tmp_path, put(content, ["parameters", "device"], device), tensors), ValueError)
+    assert loaded(tmp_path, put(content, ["parameters", "device"], "cuda:7"), tensors).device == "cuda:7"
+
+
 @pytest.mark.parametrize("name", ["VAE", "CoupledVAE"])
 @pytest.mark.parametrize("damage", ["NaN", "infinity", "transposed", "shorter", "missing", "integers"])
 def test_every_weight_is_validated(name, damage, contents, tmp_path):

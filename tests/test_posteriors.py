@@ -133,9 +133,18 @@ def test_encoder_s_posterior_has_more_effective_draws(linear):
     X, model = linear
     found, x = model.posterior(X[:100]), model._fitted.at(HOST).standardised(X[:100])
     pooled = posterior(PoolInference(model._fitted.pool, moved(model.likelihood_, HOST), 1.0), x)
-    share = found.effective_sample_size / sum(len(d[0]) for d in [next(found.draws())])
-    assert np.median(share) > 5 * np.median(pooled.effective_sample_size / len(model._fitted.pool.draws))
+    share = found.importance_ess / sum(len(d[0]) for d in [next(found.draws())])
+    assert np.median(share) > 5 * np.median(pooled.importance_ess / len(model._fitted.pool.draws))
     assert np.median(found.pareto_k()) < 0.7 < np.median(pooled.pareto_k())
+
+
+def test_the_former_name_of_a_size_says_the_present_one(linear):
+    X, model = linear
+    found = model.posterior(X[:2])
+    with pytest.raises(AttributeError, match="no attribute 'effective_sample_size'. It is importance_ess now"):
+        _ = found.effective_sample_size
+    with pytest.raises(AttributeError, match="no attribute 'median'.$"):
+        _ = found.median
 
 
 def test_encoder_s_posterior_agrees_with_itself(linear):
@@ -145,7 +154,7 @@ def test_encoder_s_posterior_agrees_with_itself(linear):
     np.testing.assert_allclose(weights.sum(1), 1)
     np.testing.assert_allclose(found.mean, np.einsum("ns,nsk->nk", weights, draws))
     np.testing.assert_allclose(model.transform(X[:20]), found.mean, atol=1e-10)
-    np.testing.assert_allclose(found.effective_sample_size, 1 / (weights**2).sum(1))
+    np.testing.assert_allclose(found.importance_ess, 1 / (weights**2).sum(1))
     sampled = found.sample(3000, random_state=0)
     spread = np.sqrt(np.einsum("nkk->nk", found.covariance))
     assert (np.abs(sampled.mean(1) - found.mean) < 6 * spread / np.sqrt(3000) + 1e-9).all()

@@ -88,7 +88,7 @@ def test_scale_without_a_floor_has_no_optimum():
 def test_minus_one_of_the_printed_posterior_loses_mass(problem):
     """Equations 12, 19 and 20 with their -1: the plan's mass is exp(-1) instead of 1."""
     cost, source, target = problem
-    state = SemiDual(tol=1e-20, max_iter=2000).solve(source, target, EPSILON).state
+    state = SemiDual(marginal_tol=1e-20, max_iter=2000).solve(source, target, EPSILON).state
     assert float(plan(state).sum()) == pytest.approx(1.0, abs=1e-9)
     printed = ((state.potential[:, None] + state.prior_potential - cost) / EPSILON - 1 + target.log_weights).exp() / 12
     assert float(printed.sum()) == pytest.approx(math.exp(-1), abs=1e-9)
@@ -97,7 +97,7 @@ def test_minus_one_of_the_printed_posterior_loses_mass(problem):
 def test_constant_of_the_printed_dual(problem):
     """Equations 9 and 16 without + epsilon: at the optimum the dual is that much below the primal E_pi C + epsilon KL."""
     cost, source, target = problem
-    state = SemiDual(tol=1e-20, max_iter=2000).solve(source, target, EPSILON).state
+    state = SemiDual(marginal_tol=1e-20, max_iter=2000).solve(source, target, EPSILON).state
     coupling = plan(state)
     product = target.log_weights.exp() / 12
     primal = float((coupling * cost).sum() + EPSILON * (coupling * (coupling / product).log()).sum())
@@ -110,7 +110,7 @@ def test_constant_of_the_printed_dual(problem):
 def test_one_shared_sample_for_all_data_is_not_the_posterior(problem):
     """Algorithm 1 as printed averages the cost over the product of the marginals; with each datum's own weights, over the plan."""
     cost, source, target = problem
-    state = SemiDual(tol=1e-20, max_iter=2000).solve(source, target, EPSILON).state
+    state = SemiDual(marginal_tol=1e-20, max_iter=2000).solve(source, target, EPSILON).state
     coupling, weights = plan(state), target.log_weights.exp()
     own = torch.softmax(target.log_weights + (state.prior_potential - cost) / EPSILON, 1)
     torch.testing.assert_close((own * cost).sum(1).mean(), (coupling * cost).sum(), rtol=1e-7, atol=1e-9)

@@ -16,7 +16,7 @@ from skcvae.priors import PRIORS
 from skcvae.schedule import Schedule
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-IMAGES = {"hidden_layer_sizes": (16,), "max_iter": 3, "batch_size": 32, "pool_size": 256, "random_state": 0}
+IMAGES = {"hidden_layer_sizes": (16,), "max_iter": 3, "pool_size": 256, "random_state": 0}
 SHORT = Schedule(polish_rounds=1, max_draws=512, solve_max_iter=3)
 LAPLACE = "torch's Laplace"
 
@@ -34,7 +34,7 @@ def prior_of(name, k):
 @pytest.mark.parametrize("name", [*PRIORS, LAPLACE])
 def test_images_with_many_components(name, k, images):
     """The decoder has an input for every dimension of the support, and all answers are finite."""
-    for model in (CoupledVAE(schedule=SHORT, **IMAGES), WAE(**IMAGES)):
+    for model in (CoupledVAE(schedule=SHORT, draws_per_step=32, **IMAGES), WAE(batch_size=32, **IMAGES)):
         fitted = model.set_params(prior=prior_of(name, k)).fit(images)
         width = fitted.module_.inputs(torch.zeros(1, k)).shape[1]
         assert width == k - (name in ("dirichlet", "categorical"))
@@ -47,7 +47,7 @@ def test_images_with_many_components(name, k, images):
 def test_weighted_images_with_many_components(images):
     """A fit is that of the repeated images, as far as single precision goes."""
     counts = np.random.default_rng(1).integers(0, 4, 40)
-    for model in (CoupledVAE(64, schedule=SHORT, **IMAGES), WAE(64, **IMAGES)):
+    for model in (CoupledVAE(64, schedule=SHORT, draws_per_step=32, **IMAGES), WAE(64, batch_size=32, **IMAGES)):
         weighted = clone(model).fit(images, sample_weight=counts)
         repeated = clone(model).fit(images.repeat(counts, axis=0))
         fitted = images[counts > 0]
@@ -56,7 +56,7 @@ def test_weighted_images_with_many_components(images):
 
 @pytest.mark.parametrize("k", [64, 128])
 def test_the_laplace_approximation_of_images(k, images):
-    model = CoupledVAE(k, proposal="encoder", schedule=SHORT, **IMAGES).fit(images)
+    model = CoupledVAE(k, proposal="encoder", schedule=SHORT, draws_per_step=32, **IMAGES).fit(images)
     score, error = model.score_samples(images[:3], return_std=True)
     assert np.isfinite(score).all()
     assert np.isfinite(error).all()
@@ -104,9 +104,9 @@ def test_rows_of_either_precision_against_a_large_pool(dtype):
 
 def test_a_fitted_model_is_its_pool(images, tmp_path):
     """The file has the pool's keys once, and they stay in single precision."""
-    model = CoupledVAE(schedule=Schedule(polish_rounds=1, max_draws=4096, solve_max_iter=2), **{**IMAGES, "pool_size": 4096}).fit(
-        images
-    )
+    model = CoupledVAE(
+        schedule=Schedule(polish_rounds=1, max_draws=4096, solve_max_iter=2), **{**IMAGES, "pool_size": 4096, "draws_per_step": 32}
+    ).fit(images)
     model.transform(images)
     model.save(tmp_path / "model")
     keys = model._fitted.pool.key.numel() * 4
@@ -129,8 +129,8 @@ def test_an_array_on_disk_is_not_copied_whole(estimator, dtype, order, tmp_path,
     rows = np.memmap(tmp_path / "rows", dtype, "w+", shape=(20000, 400), order=order)
     rows[:] = np.random.default_rng(0).integers(0, 255, size=rows.shape)
     short = Schedule(polish_rounds=1, max_draws=64, solve_max_iter=2, max_rows=200)
-    params = {"schedule": short} if estimator is CoupledVAE else {}
-    model = estimator(hidden_layer_sizes=(4,), max_iter=2, batch_size=64, pool_size=64, random_state=0, **params)
+    params = {"schedule": short, "draws_per_step": 64} if estimator is CoupledVAE else {"batch_size": 64}
+    model = estimator(hidden_layer_sizes=(4,), max_iter=2, pool_size=64, random_state=0, **params)
     model.fit(rows[:200]).score(rows[:200])  # imports what it needs
     tracemalloc.start()
     model.fit(rows).transform(rows)

@@ -14,12 +14,13 @@ from skcvae._random import make_rng
 from skcvae.likelihoods import BernoulliLikelihood, GaussianLikelihood, noise_scale, shrunk_axes
 from skcvae.schedule import Schedule
 
-SMALL = {"max_iter": 60, "hidden_layer_sizes": (16,), "pool_size": 256, "batch_size": 32, "random_state": 0}
+SMALL = {"max_iter": 60, "hidden_layer_sizes": (16,), "pool_size": 256, "random_state": 0}
+WITH_BATCHES = {**SMALL, "batch_size": 32}
 MODELS = {
-    "CoupledVAE": CoupledVAE(schedule=Schedule(polish_rounds=2, max_draws=2048), **SMALL),
-    "VAE": VAE(**SMALL),
-    "WAE": WAE(**SMALL),
-    "InfoVAE": InfoVAE(alpha=0.2, lambd=2.0, **SMALL),
+    "CoupledVAE": CoupledVAE(schedule=Schedule(polish_rounds=2, max_draws=2048), draws_per_step=32, **SMALL),
+    "VAE": VAE(**WITH_BATCHES),
+    "WAE": WAE(**WITH_BATCHES),
+    "InfoVAE": InfoVAE(alpha=0.2, lambd=2.0, **WITH_BATCHES),
 }
 WITH_ENCODER = ["VAE", "WAE", "InfoVAE"]
 
@@ -186,7 +187,7 @@ def test_a_proposal_is_fitted_to_the_weighted_plan():
 
 
 def test_partial_fit_takes_weights(X, counts, repeated):
-    ours, theirs = VAE(**SMALL), VAE(**SMALL)
+    ours, theirs = VAE(**WITH_BATCHES), VAE(**WITH_BATCHES)
     for _ in range(3):
         ours.partial_fit(X, sample_weight=counts)
         theirs.partial_fit(repeated)
@@ -297,7 +298,7 @@ def test_weights_at_the_ends_of_floats_are_scaled():
 
 def test_rows_that_weights_leave_must_vary(X):
     with pytest.raises(ValueError, match="zero variance"):
-        VAE(**SMALL).fit(np.vstack([np.ones((3, 4)), X]), sample_weight=np.r_[np.ones(3), np.zeros(70)])
+        VAE(**WITH_BATCHES).fit(np.vstack([np.ones((3, 4)), X]), sample_weight=np.r_[np.ones(3), np.zeros(70)])
 
 
 def test_a_search_routes_weights(X, counts):
@@ -320,7 +321,7 @@ def test_fit_transform_takes_weights(X, counts):
 def test_a_checkpoint_is_of_a_fit_with_its_weights(X, counts, tmp_path):
     from skcvae._checkpoint import fingerprint
 
-    model = VAE(**SMALL)
+    model = VAE(**WITH_BATCHES)
     assert fingerprint(model, [X, counts.astype(float)]) != fingerprint(model, [X, None])
 
 

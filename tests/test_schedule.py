@@ -99,11 +99,11 @@ def test_the_eight_names_are_the_papers(X):
 def test_a_strategy_chooses_the_columns():
     generator = torch.Generator().manual_seed(0)
     source, target = from_cost(torch.rand(6, 4, generator=generator, dtype=torch.float64))
-    unsolved = SemiDual(tol=0.0, max_iter=1).solve(source, target, 0.3)
+    unsolved = SemiDual(marginal_tol=0.0, max_iter=1).solve(source, target, 0.3)
     dual, primal = (SemiDual(strategy=name).columns(unsolved.state) for name in ("dual", "primal"))
     torch.testing.assert_close(dual.mass, dual_columns(unsolved.state).mass)
     torch.testing.assert_close(primal.mass, primal_columns(unsolved.state).mass)
     assert (dual.mass - primal.mass).abs().max() > 1e-3
-    solved = SemiDual(tol=1e-24, max_iter=2000).solve(source, target, 0.3)
+    solved = SemiDual(marginal_tol=1e-24, max_iter=2000).solve(source, target, 0.3)
     dual, primal = (SemiDual(strategy=name).columns(solved.state) for name in ("dual", "primal"))
     torch.testing.assert_close(dual.mass, primal.mass, rtol=1e-8, atol=1e-10)

@@ -348,7 +348,7 @@ QUESTIONS = {
     "inverse_transform": lambda model: model.inverse_transform(model.prior_.sample(9, np.random.default_rng(0))),
     "reconstruct": lambda model: model.reconstruct(ROWS),
     "posterior": lambda model: np.column_stack(
-        [(p := model.posterior(ROWS)).mean, p.covariance.reshape(len(ROWS), -1), p.effective_sample_size, p.log_normaliser]
+        [(p := model.posterior(ROWS)).mean, p.covariance.reshape(len(ROWS), -1), p.importance_ess, p.log_normaliser]
     ),
     "posterior, weights": lambda model: blocks(model.posterior(ROWS).weights()),
     "posterior, draws": lambda model: blocks(model.posterior(ROWS).draws()),

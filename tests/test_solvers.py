@@ -75,7 +75,7 @@ def test_value_and_gradient_of_the_soft_semi_dual(problem, softness):
 @pytest.mark.parametrize("softness", [0.05, 0.3, 0.9])
 def test_soft_solution_agrees_with_pot_s_unbalanced_sinkhorn(problem, softness):
     cost, source, target = problem
-    solution = SemiDual(tol=1e-24, max_iter=5000).solve(source, soft(target, softness), EPSILON)
+    solution = SemiDual(marginal_tol=1e-24, max_iter=5000).solve(source, soft(target, softness), EPSILON)
     weights = target.log_weights.exp().numpy()
     reference = ot.unbalanced.sinkhorn_unbalanced(
         np.full(12, 1 / 12), weights, cost.numpy(), EPSILON, (math.inf, varsigma(softness)), reg_type="kl", stopThr=1e-14,
@@ -88,10 +88,10 @@ def test_soft_solution_agrees_with_pot_s_unbalanced_sinkhorn(problem, softness):
 def test_limits_of_varsigma(problem):
     """Nearly hard meets the hard solution, and fully soft is exact maximum likelihood in one step."""
     cost, source, target = problem
-    solver = SemiDual(tol=1e-22, max_iter=20000)
+    solver = SemiDual(marginal_tol=1e-22, max_iter=20000)
     hard, nearly = (solver.solve(source, soft(target, s), EPSILON).state for s in (0.0, 1e-7))
     torch.testing.assert_close(plan(nearly), plan(hard), rtol=1e-5, atol=1e-9)
-    free = SemiDual(tol=1e-22).solve(source, soft(target, 1.0), EPSILON)
+    free = SemiDual(marginal_tol=1e-22).solve(source, soft(target, 1.0), EPSILON)
     evidence = -EPSILON * torch.logsumexp(-cost / EPSILON + target.log_weights, 1)
     torch.testing.assert_close(free.state.potential, evidence)
     assert free.n_iter == 2
@@ -102,8 +102,8 @@ def test_limits_of_varsigma(problem):
 def test_sinkhorn_over_atoms_agrees_with_the_semi_dual(problem, softness):
     _, source, target = problem
     target = soft(target, softness)
-    ours = SemiDual(tol=1e-24, max_iter=5000).solve(source, target, EPSILON).state
-    theirs = Sinkhorn(tol=1e-20, max_iter=100000).solve(source, target, EPSILON)
+    ours = SemiDual(marginal_tol=1e-24, max_iter=5000).solve(source, target, EPSILON).state
+    theirs = Sinkhorn(marginal_tol=1e-20, max_iter=100000).solve(source, target, EPSILON)
     assert theirs.converged
     torch.testing.assert_close(plan(theirs.state), plan(ours), rtol=0, atol=1e-9)
 
@@ -121,7 +121,7 @@ def test_a_large_cost_over_epsilon_is_solved_or_reported(problem, scale, softnes
 def test_a_failure_of_pot_is_not_passed_on(problem, monkeypatch):
     _, source, target = problem
     monkeypatch.setattr(_pot, "semi_relaxed", lambda *_, **__: None)
-    solution = Sinkhorn(tol=1e-12, max_iter=2000).solve(source, target, EPSILON)
+    solution = Sinkhorn(marginal_tol=1e-12, max_iter=2000).solve(source, target, EPSILON)
     assert solution.converged
 
 
@@ -153,7 +153,7 @@ def test_strategies_coincide_at_the_solution_and_differ_before(problem, softness
     target = soft(target, softness)
     start = torch.linspace(-1, 1, 12, dtype=torch.float64)
     before = evaluate(source, target, start, EPSILON)
-    solved = SemiDual(tol=1e-24, max_iter=5000).solve(source, target, EPSILON, start).state
+    solved = SemiDual(marginal_tol=1e-24, max_iter=5000).solve(source, target, EPSILON, start).state
     for state, coincide in ((solved, True), (before, False)):
         dual, primal = dual_columns(state), primal_columns(state)
         assert torch.allclose(dual.mass, primal.mass, atol=1e-10) == coincide
@@ -228,8 +228,8 @@ def line():
 def test_every_solver_finds_the_semi_dual_s_solution(line, solver, softness):
     """To a chi-square of 2e-3, and the potential to 0.15 epsilon in root mean square."""
     source, target = line[0], soft(line[1], softness)
-    reference = SemiDual(tol=1e-8).solve(source, target, 1.0).state
-    solution = replace(solver, tol=2e-3, batch_tol=0.0, max_iter=2000).solve(source, target, 1.0)
+    reference = SemiDual(marginal_tol=1e-8).solve(source, target, 1.0).state
+    solution = replace(solver, marginal_tol=2e-3, batch_marginal_tol=0.0, max_iter=2000).solve(source, target, 1.0)
     assert solution.converged
     difference = solution.state.potential - reference.potential
     difference = difference - difference.mean() if softness == 0 else difference

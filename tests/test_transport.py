@@ -125,7 +125,7 @@ def test_passes_at_once_and_in_turn_agree(small, monkeypatch, softness, held, sc
 
 def test_solution_agrees_with_pot(small):
     source, target = small
-    solution = SemiDual(tol=1e-22, max_iter=2000).solve(source, target, EPSILON)
+    solution = SemiDual(marginal_tol=1e-22, max_iter=2000).solve(source, target, EPSILON)
     weights = target.log_weights.exp().numpy()
     f = _pot.semi_relaxed(cost(source, target).numpy(), np.full(12, 1 / 12), weights, np.zeros(12), EPSILON)[0]
     g = c_transform(source, target, torch.as_tensor(f), EPSILON)[0].numpy()
@@ -143,8 +143,8 @@ def test_solution_agrees_with_pot(small):
 def test_any_start_reaches_the_same_solution(small, scale):
     source, target = small
     start = scale * torch.randn(12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    solution = SemiDual(tol=1e-20, max_iter=2000).solve(source, target, EPSILON, start)
-    reference = SemiDual(tol=1e-20, max_iter=2000).solve(source, target, EPSILON)
+    solution = SemiDual(marginal_tol=1e-20, max_iter=2000).solve(source, target, EPSILON, start)
+    reference = SemiDual(marginal_tol=1e-20, max_iter=2000).solve(source, target, EPSILON)
     assert solution.converged
     for s in (solution, reference):
         centred = s.state.potential - s.state.potential.mean()
@@ -152,7 +152,7 @@ def test_any_start_reaches_the_same_solution(small, scale):
 
 
 def test_failure_to_converge_is_a_value(small):
-    solution = SemiDual(tol=1e-30, max_iter=2).solve(*small, EPSILON)
+    solution = SemiDual(marginal_tol=1e-30, max_iter=2).solve(*small, EPSILON)
     assert not solution.converged
     assert solution.n_iter == 2
     assert torch.isfinite(solution.state.potential).all()
@@ -181,7 +181,7 @@ def test_linear_gaussian_coupling(a):
     """z given x ~ N(rho x/s, 1 - rho^2) with rho/(1 - rho^2) = a s/T, at any a."""
     s, T = 1.5, 0.4
     x, z, source, target = gaussian_problem(a, s, T)
-    state = SemiDual(tol=1e-20, max_iter=1000).solve(source, target, T).state
+    state = SemiDual(marginal_tol=1e-20, max_iter=1000).solve(source, target, T).state
     weights = 2001 * plan(state)
     rho = (math.sqrt(1 + 4 * (a * s / T) ** 2) - 1) / (2 * a * s / T)
     middle = slice(200, -200)
@@ -197,7 +197,7 @@ def test_linear_gaussian_optimum_is_the_bayes_posterior():
 
     def solved(a):
         _, _, source, target = gaussian_problem(a, s, T)
-        state = SemiDual(tol=1e-20, max_iter=1000).solve(source, target, T).state
+        state = SemiDual(marginal_tol=1e-20, max_iter=1000).solve(source, target, T).state
         return float(state.dual_value)
 
     assert solved(best) < min(solved(best - 0.05), solved(best + 0.05))
@@ -217,7 +217,7 @@ def test_certificate_sees_what_the_solved_draws_hide():
 
     errors = []
     for m in (64, 16384):
-        solution = SemiDual(tol=1e-8, max_iter=1000).solve(source, target(m), 0.05)
+        solution = SemiDual(marginal_tol=1e-8, max_iter=1000).solve(source, target(m), 0.05)
         assert solution.state.marginal_error <= 1e-8
         errors.append(fresh_marginal_error(source, (target(16384), target(16384)), solution.state.potential, 0.05))
     assert errors[0] > 0.05

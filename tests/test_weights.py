@@ -80,8 +80,8 @@ def test_masses_that_underflow_are_those_of_the_repeated_rows():
 
 def test_a_solution_has_the_weights_as_its_marginal(problems):
     weighted, repeated, target = problems[:3]
-    solution = SemiDual(tol=1e-22, max_iter=3000).solve(weighted, target, EPSILON)
-    same = SemiDual(tol=1e-22, max_iter=3000).solve(repeated, target, EPSILON)
+    solution = SemiDual(marginal_tol=1e-22, max_iter=3000).solve(weighted, target, EPSILON)
+    same = SemiDual(marginal_tol=1e-22, max_iter=3000).solve(repeated, target, EPSILON)
     np.testing.assert_allclose(plan(solution.state).sum(1), COUNTS / COUNTS.sum(), atol=1e-10)
     torch.testing.assert_close(solution.state.dual_value, same.state.dual_value, rtol=1e-11, atol=0)
     assert solution.n_iter == same.n_iter
@@ -98,7 +98,7 @@ def test_weights_of_both_sides_agree_with_pot(softness):
         reference = ot.unbalanced.sinkhorn_unbalanced(a, b, cost, EPSILON, (math.inf, varsigma), numItermax=10000, stopThr=1e-14)
     else:
         reference = ot.sinkhorn(a, b, cost, EPSILON, method="sinkhorn_log", numItermax=10000, stopThr=1e-14)
-    for solver in (SemiDual(tol=1e-20, max_iter=3000), Sinkhorn(tol=1e-18, max_iter=10000)):
+    for solver in (SemiDual(marginal_tol=1e-20, max_iter=3000), Sinkhorn(marginal_tol=1e-18, max_iter=10000)):
         np.testing.assert_allclose(plan(solver.solve(source, target, EPSILON).state), reference, rtol=0, atol=1e-8)
 
 

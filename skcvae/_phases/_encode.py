@@ -46,7 +46,7 @@ def encode(problem: Problem, linear: Layout) -> Layout:
     parts = encoder, problem.decoder, problem.family, coordinates, prior, problem.data, problem.rng
     model, steps = _amortise.Model(*parts, kind=problem.kind), _n_steps(problem)
     rate = RATE * setting.learning_rate
-    training = _amortise.Setting(setting.epsilon, 0.0, 0.0, setting.batch_size, rate, steps, setting.tol, setting.patience)
+    training = _amortise.Setting(setting.epsilon, 0.0, 0.0, setting.draws_per_step, rate, steps, setting.tol, setting.patience)
     try:
         _amortise.start(model, setting.epsilon)
         _amortise.train(Course(model, problem.pace), None, training)
@@ -59,5 +59,5 @@ def encode(problem: Problem, linear: Layout) -> Layout:
 
 def _n_steps(problem: Problem) -> int:
     """Steps in proportion to the rows, at most `max_iter`."""
-    asked = math.ceil(EPOCHS * problem.data.total / problem.setting.batch_size)
+    asked = math.ceil(EPOCHS * problem.data.total / problem.setting.draws_per_step)
     return min(problem.setting.max_iter, MOST_STEPS, max(FEWEST_STEPS, asked))

@@ -226,13 +226,13 @@ def _trial(problem: Problem, layout: Layout, name: str) -> Round:
 
 def _n_steps(problem: Problem, stage: Stage) -> int:
     """Steps of a round's regression: in proportion to the rows, at most `max_iter`."""
-    asked = math.ceil(stage.visits * problem.data.total / (stage.batch * problem.setting.batch_size))
+    asked = math.ceil(stage.visits * problem.data.total / (stage.batch * problem.setting.draws_per_step))
     return min(problem.setting.max_iter, max(stage.fewest, asked))
 
 
 def _n_draws(problem: Problem, stage: Stage) -> int:
     """Draws of a round's plan: no more than its steps use, and than there is room for."""
-    used = stage.batch * problem.setting.batch_size * _n_steps(problem, stage)
+    used = stage.batch * problem.setting.draws_per_step * _n_steps(problem, stage)
     return min(stage.draws, used, POLISH_NUMBERS // len(problem.varying.constants))
 
 
@@ -251,7 +251,7 @@ def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str)
     """Robust regression from the plan's draws onto their barycentres, in one cycle."""
     setting, rate, n_steps = problem.setting, stage.rate * problem.setting.learning_rate, _n_steps(problem, stage)
     optimiser = _training.adam([problem.decoder, problem.family], rate)
-    order = _regression_order(problem, plan, stage.batch * setting.batch_size)
+    order = _regression_order(problem, plan, stage.batch * setting.draws_per_step)
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / n_steps))
@@ -260,7 +260,7 @@ def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str)
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
 
-    with problem.sharing(stage.batch * setting.batch_size):
+    with problem.sharing(stage.batch * setting.draws_per_step):
         _training.repeat(step, n_steps, problem.pace, description)
     if any(True for _ in problem.family.parameters()):
         problem.family.settle(problem.predicted(plan.z), plan.barycentre, plan.weight)

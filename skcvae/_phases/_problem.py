@@ -38,7 +38,7 @@ class Setting:
 
     epsilon: float
     varsigma: float
-    batch_size: int
+    draws_per_step: int
     learning_rate: float
     max_iter: int
     tol: float
@@ -282,7 +282,7 @@ class Problem:
 
     def exact(self, tol: float, max_iter: int) -> VectorSolver:
         """The solver of a frozen problem: all data, a vector potential."""
-        return (Sinkhorn if self.has_atoms else SemiDual)(tol=tol, max_iter=max_iter)
+        return (Sinkhorn if self.has_atoms else SemiDual)(marginal_tol=tol, max_iter=max_iter)
 
 
 @dataclass(frozen=True, eq=False)

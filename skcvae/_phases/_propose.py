@@ -69,12 +69,12 @@ def _from_model(problem: Problem) -> tuple[Tensor, Tensor]:
 def _fit(problem: Problem, encoder: Encoder, x: Tensor, y: Tensor, generator: torch.Generator) -> None:
     setting, n_steps = problem.setting, problem.setting.max_iter
     optimiser = _training.adam([encoder], LEARNING_RATE)
-    index = torch.randint(len(x), (n_steps, BATCH_FACTOR * setting.batch_size), generator=generator).to(x.device)
+    index = torch.randint(len(x), (n_steps, BATCH_FACTOR * setting.draws_per_step), generator=generator).to(x.device)
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, LEARNING_RATE * _training.one_cycle(t / n_steps))
         _training.descend(optimiser, -encoder(x[index[t]]).log_prob(y[index[t], None]).mean())
         return False
 
-    with _threads.shared(_threads.step_operations(encoder.network, x[:1], BATCH_FACTOR * setting.batch_size)):
+    with _threads.shared(_threads.step_operations(encoder.network, x[:1], BATCH_FACTOR * setting.draws_per_step)):
         _training.repeat(step, n_steps, problem.pace, "proposal")

@@ -62,7 +62,7 @@ def train(course: Course[Problem], hot: float) -> Layout:
     if rows["some"] is not None and "trained" not in course.done:
         problem.take_again(rows["some"])
     n_steps = min(problem.setting.max_iter, problem.schedule.training_steps)
-    with problem.sharing(problem.setting.batch_size):
+    with problem.sharing(problem.setting.draws_per_step):
         training = course.loop("train", lambda: _Steps(problem, hot, n_steps), n_steps)
     return Layout(**course.stage("trained", lambda: _trained(problem, training, rows).state_dict()))
 
@@ -123,7 +123,7 @@ class _Steps:
 
     def _begin_stream(self, seed: int) -> None:
         self.seed, self.taken = seed, 0
-        self.stream = self.problem.prior.stream(self.problem.setting.batch_size, np.random.default_rng(seed))
+        self.stream = self.problem.prior.stream(self.problem.setting.draws_per_step, np.random.default_rng(seed))
 
     def _draws(self) -> Draws:
         if self.atoms is not None:

@@ -26,17 +26,23 @@ class Posterior:
     ----------
     mean : array of shape (n, k)
     covariance : array of shape (n, k, k)
-    effective_sample_size : array of shape (n,), :math:`1/\sum_j w_{ij}^2` of the importance weights
+    importance_ess : array of shape (n,), effective sample size :math:`1/\sum_j w_{ij}^2` of the importance weights, those of
+        `pareto_k`: a coupled model's posterior is these weights, and one with an encoder is scored by them
     log_normaliser : array of shape (n,), :math:`\log \sum_j b_j e^{(g_j - C_{ij})/\epsilon} = -f(x_i)/\epsilon` of a coupled
         model; of one with an encoder, the log-likelihood in standardised units
     """
 
     mean: Array
     covariance: Array
-    effective_sample_size: Array
+    importance_ess: Array
     log_normaliser: Array
     _inference: Inference
     _x: Tensor
+
+    def __getattr__(self, name: str) -> Any:
+        """Say the new name of what had another one."""
+        remedy = " It is importance_ess now." if name == "effective_sample_size" else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}.{remedy}")
 
     @torch.no_grad()
     def weights(self) -> Iterator[Array]:

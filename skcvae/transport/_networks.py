@@ -27,7 +27,7 @@ class NetworkSolver(Solver):
 
     Parameters
     ----------
-    tol, max_iter, batch_tol, batch_max_iter, strategy : see `Solver`
+    marginal_tol, max_iter, batch_marginal_tol, batch_max_iter, strategy : see `Solver`
     data_batch_size : int, default=1024
         Data of one gradient step.
     learning_rate : float, default=1e-2
@@ -55,7 +55,7 @@ class NetworkSolver(Solver):
         while not converged and n_iter < self.max_iter:
             running.improve(target, epsilon)
             state = evaluate(source, target, running.vector(), epsilon)
-            n_iter, converged = n_iter + 1, state.marginal_error <= self.tol
+            n_iter, converged = n_iter + 1, state.marginal_error <= self.marginal_tol
         return Solution(state, n_iter, converged)
 
 
@@ -77,7 +77,7 @@ class _Gradient(Potentials):
         n_iter, converged = 0, False
         while not converged and n_iter < self.config.batch_max_iter:
             state = self._step(self._minibatch(), target, epsilon)
-            n_iter, converged = n_iter + 1, state.marginal_error <= self.config.batch_tol
+            n_iter, converged = n_iter + 1, state.marginal_error <= self.config.batch_marginal_tol
         return Solution(state, n_iter, converged)
 
     def _begin(self, target: Target, epsilon: float) -> None:
@@ -184,7 +184,7 @@ class SemiDualNetwork(NetworkSolver):
     >>> cost = (x - x.T).square()
     >>> source = Source(-cost, torch.zeros(50), points=x)
     >>> target = Target(torch.eye(50), torch.zeros(50), torch.full((50,), 0.02).log(), points=x)
-    >>> SemiDualNetwork(tol=1e-3).solve(source, target, epsilon=0.5).converged
+    >>> SemiDualNetwork(marginal_tol=1e-3).solve(source, target, epsilon=0.5).converged
     True
     """
 
@@ -214,7 +214,7 @@ class Dual(NetworkSolver):
     >>> import torch
     >>> from skcvae.transport import Dual, from_cost
     >>> source, target = from_cost(torch.eye(4))
-    >>> Dual(tol=1e-2).solve(source, target, epsilon=1.0).converged
+    >>> Dual(marginal_tol=1e-2).solve(source, target, epsilon=1.0).converged
     True
     """
 

@@ -34,7 +34,7 @@ class SemiDual(VectorSolver):
     >>> from skcvae.transport import SemiDual, from_cost, plan
     >>> x, z = torch.arange(4.0).double(), torch.tensor([0.0, 1.5, 3.0]).double()
     >>> source, target = from_cost((x[:, None] - z).square())
-    >>> solution = SemiDual(tol=1e-12).solve(source, target, epsilon=0.5)
+    >>> solution = SemiDual(marginal_tol=1e-12).solve(source, target, epsilon=0.5)
     >>> [round(float(mass), 6) for mass in plan(solution.state).sum(1)]
     [0.25, 0.25, 0.25, 0.25]
     """
@@ -46,18 +46,18 @@ class SemiDual(VectorSolver):
         target = with_products(source, target)
         state = evaluate(source, target, potential, epsilon, with_barycentres=True)
         for iteration in range(1, self.batch_max_iter):
-            if state.marginal_error <= self.batch_tol:
+            if state.marginal_error <= self.batch_marginal_tol:
                 return Solution(state, iteration, True)
             state = evaluate(source, target, self.following(state), epsilon, with_barycentres=True)
-        return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_tol)
+        return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_marginal_tol)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `tol`."""
         epsilon = check_epsilon(epsilon)
         target = with_products(source, target)
         iteration = _Accelerated(source, target, epsilon)
-        state, n_iter = iteration.run(with_zeros(source, potential), self.tol, self.max_iter)
-        return Solution(state, n_iter, state.marginal_error <= self.tol)
+        state, n_iter = iteration.run(with_zeros(source, potential), self.marginal_tol, self.max_iter)
+        return Solution(state, n_iter, state.marginal_error <= self.marginal_tol)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class GradientAscent(SemiDual):
 
     Parameters
     ----------
-    tol, max_iter, batch_tol, batch_max_iter, strategy : see `Solver`; `batch_max_iter` is the printed K
+    marginal_tol, max_iter, batch_marginal_tol, batch_max_iter, strategy : see `Solver`; `batch_max_iter` is the printed K
     step_size : float, default=1.0
         The printed :math:`\lambda_1` in its natural unit, :math:`n \epsilon`.
 
@@ -80,7 +80,7 @@ class GradientAscent(SemiDual):
     >>> import torch
     >>> from skcvae.transport import GradientAscent, from_cost
     >>> source, target = from_cost(torch.eye(3).double())
-    >>> GradientAscent(tol=1e-6, max_iter=1000).solve(source, target, epsilon=0.5).converged
+    >>> GradientAscent(marginal_tol=1e-6, max_iter=1000).solve(source, target, epsilon=0.5).converged
     True
     """
 
@@ -99,10 +99,10 @@ class GradientAscent(SemiDual):
         target = with_products(source, target)
         state = evaluate(source, target, with_zeros(source, potential), epsilon)
         for iteration in range(1, self.max_iter):
-            if state.marginal_error <= self.tol:
+            if state.marginal_error <= self.marginal_tol:
                 return Solution(state, iteration, True)
             state = evaluate(source, target, self.following(state), epsilon)
-        return Solution(state, self.max_iter, state.marginal_error <= self.tol)
+        return Solution(state, self.max_iter, state.marginal_error <= self.marginal_tol)
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Sinkhorn(VectorSolver):
     >>> import torch
     >>> from skcvae.transport import Sinkhorn, from_cost, plan
     >>> source, target = from_cost(torch.eye(3).double(), torch.tensor([0.5, 0.25, 0.25]).double())
-    >>> solution = Sinkhorn(tol=1e-12).solve(source, target, epsilon=0.5)
+    >>> solution = Sinkhorn(marginal_tol=1e-12).solve(source, target, epsilon=0.5)
     >>> [round(float(mass), 6) for mass in plan(solution.state).sum(0)]
     [0.5, 0.25, 0.25]
     """
@@ -127,7 +127,7 @@ class Sinkhorn(VectorSolver):
 
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
         solution = self.solve(source, target, epsilon, potential)
-        return Solution(solution.state, solution.n_iter, solution.state.marginal_error <= self.batch_tol)
+        return Solution(solution.state, solution.n_iter, solution.state.marginal_error <= self.batch_marginal_tol)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
         """POT's iterations from a given potential (n,) or zero, until `tol`."""
@@ -137,7 +137,7 @@ class Sinkhorn(VectorSolver):
         if found is not None:
             start = found[0]
             state = evaluate(source, target, start, epsilon)
-            if state.marginal_error <= self.tol:
+            if state.marginal_error <= self.marginal_tol:
                 return Solution(state, found[1], True)
         shared = {f.name: getattr(self, f.name) for f in fields(self)}
         return SemiDual(**shared).solve(source, target, epsilon, start)
@@ -150,7 +150,7 @@ class Sinkhorn(VectorSolver):
         tilt = torch.zeros_like(start) if source.log_weights is None else source.log_weights
         sides = torch.log_softmax(tilt.double(), 0).exp(), target.log_weights.exp()
         costs, rows, columns, warm = (part.double().cpu().numpy() for part in (cost, *sides, start))
-        tol = math.sqrt(self.tol) / 10
+        tol = math.sqrt(self.marginal_tol) / 10
         found = _pot.semi_relaxed(costs, rows, columns, warm, epsilon, varsigma, tol=tol, max_iter=self.max_iter)
         return None if found is None else (torch.as_tensor(found[0]).to(start), found[1])
 

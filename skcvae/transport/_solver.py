@@ -45,11 +45,11 @@ class Solver(ABC):
 
     Parameters
     ----------
-    tol : float, default=1e-3
+    marginal_tol : float, default=1e-3
         Largest chi-square of the data marginal that counts as converged, in `solve`.
     max_iter : int, default=300
         Iterations of one `solve` on a fixed set of draws.
-    batch_tol : float, default=0.1
+    batch_marginal_tol : float, default=0.1
         Chi-square to which the potentials are solved on a training step's draws before the decoder moves.
     batch_max_iter : int, default=10
         Iterations within one training step. When chi-square stays above 1 the decoder does not move.
@@ -62,21 +62,21 @@ class Solver(ABC):
     A fit solves the frozen coupling by the tolerance and iterations of its `skcvae.schedule.Schedule`.
     """
 
-    tol: float = 1e-3
+    marginal_tol: float = 1e-3
     max_iter: int = 300
-    batch_tol: float = 0.1
+    batch_marginal_tol: float = 0.1
     batch_max_iter: int = 10
     strategy: str = "dual"
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Refuse parameters that are elsewhere now, before `__init__` calls them unexpected."""
-        refuse_former_names(cls.__name__, ["schedule"], params)
+        refuse_former_names(cls.__name__, ["schedule", "marginal_tol", "batch_marginal_tol"], params)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for name in ("max_iter", "batch_max_iter"):
             check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Integral, 1)
-        for name in ("tol", "batch_tol"):
+        for name in ("marginal_tol", "batch_marginal_tol"):
             check_number(f"{name} of {type(self).__name__}", getattr(self, name), numbers.Real, 0)
         choose(f"strategy of {type(self).__name__}", self.strategy, dict.fromkeys(STRATEGIES))
 
@@ -108,7 +108,7 @@ class VectorSolver(Solver):
 
     @abstractmethod
     def solve_batch(self, source: Source, target: Target, epsilon: float, potential: Tensor) -> Solution:
-        """Iterate on one training step's draws until `batch_tol`, at most `batch_max_iter` times."""
+        """Iterate on one training step's draws until `batch_marginal_tol`, at most `batch_max_iter` times."""
 
     @abstractmethod
     def following(self, state: State) -> Tensor:
