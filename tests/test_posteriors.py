@@ -141,9 +141,9 @@ def test_encoder_s_posterior_has_more_effective_draws(linear):
 def test_the_former_name_of_a_size_says_the_present_one(linear):
     X, model = linear
     found = model.posterior(X[:2])
-    with pytest.raises(AttributeError, match="no attribute 'effective_sample_size'. It is importance_ess now"):
+    with pytest.raises(AttributeError, match=r"no attribute 'effective_sample_size'. It is importance_ess now"):
         _ = found.effective_sample_size
-    with pytest.raises(AttributeError, match="no attribute 'median'.$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'median'.$"):
         _ = found.median
 
 
