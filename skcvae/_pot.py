@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skcvae._context import without_warnings
 
@@ -61,6 +62,22 @@ def semi_relaxed(
         scaled, n_iter = problem.balanced() if varsigma == math.inf else problem.unbalanced()
     found = nearest + epsilon * scaled
     return (found, n_iter) if np.isfinite(found).all() else None
+
+
+def squared_wasserstein_1d(a: Tensor, b: Tensor) -> Tensor:
+    """Squared 2-Wasserstein distances of columns (n, L) and (m, L) of points on the line, (L,); differentiable.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skcvae._pot import squared_wasserstein_1d
+    >>> squared_wasserstein_1d(torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0]])).tolist()
+    [1.0]
+    """
+    import ot
+
+    with without_warnings(r"ot\."):
+        return ot.wasserstein_1d(a, b, p=2)
 
 
 @dataclass(frozen=True)
