@@ -315,7 +315,12 @@ def _refuse_other_than_numbers(name: str, value: Any) -> None:
     if scipy.sparse.issparse(value):
         return  # scikit-learn says more
     if isinstance(value, np.ma.MaskedArray):
-        _refuse_masked(name, value)
+        mask = np.ma.getmaskarray(value)
+        if mask.any():
+            place = tuple(map(int, np.unravel_index(mask.argmax(), mask.shape)))
+            raise ValueError(
+                f"{name} must have a number in every entry, got {mask.sum()} masked, the first{_placed(place)}. {FILL}"
+            )
     names = _column_names(value)
     if names is None:
         _refuse_in_array(name, value)
@@ -325,13 +330,6 @@ def _refuse_other_than_numbers(name: str, value: Any) -> None:
         if str(column.dtype).lower().startswith(CATEGORIES):
             raise ValueError(f"{name} must be an array of numbers, got categories in column {label!r}. {ENCODE}")
         _refuse_in_array(name, column, label)
-
-
-def _refuse_masked(name: str, value: np.ma.MaskedArray) -> None:
-    mask = np.ma.getmaskarray(value)
-    if mask.any():
-        place = tuple(map(int, np.unravel_index(mask.argmax(), mask.shape)))
-        raise ValueError(f"{name} must have a number in every entry, got {mask.sum()} masked, the first{_placed(place)}. {FILL}")
 
 
 def _refuse_in_array(name: str, value: Any, label: Any = None) -> None:
@@ -419,20 +417,16 @@ def check_sample_weight(sample_weight: object, n: int) -> Array:
 
 def check_varying(X: NDArray) -> None:
     """ValueError unless X varies by more than the rounding of its own values."""
-    size = _largest(X)
-    deviation = _largest_deviation(X, size) if size > 0 else 0.0
+    size, deviation = _largest(X), 0.0
+    if size > 0:  # without a copy of X, and in units of its size, so that no square overflows
+        mean = sum(block.sum(0, dtype=np.float64) for block in blocks(X)) / len(X)
+        total = sum(np.square((block - mean) / size).sum(0) for block in blocks(X))
+        deviation = size * float(np.sqrt(total / len(X)).max())
     if deviation <= 1e-13 * size or deviation**2 < np.finfo(np.float64).tiny:
         raise ValueError(
             f"X has zero variance: its largest standard deviation is {deviation:.3g} at values up to {size:.3g}. "
             "Give data that vary, or rescale X."
         )
-
-
-def _largest_deviation(X: NDArray, size: float) -> float:
-    """The largest standard deviation of a column, without a copy of X; in units of its size, so that no square overflows."""
-    mean = sum(block.sum(0, dtype=np.float64) for block in blocks(X)) / len(X)
-    total = sum(np.square((block - mean) / size).sum(0) for block in blocks(X))
-    return size * float(np.sqrt(total / len(X)).max())
 
 
 def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> None:

@@ -107,17 +107,14 @@ def attend_fused(query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> tup
     width = max(key.shape[1], value.shape[1])
     padded = [_pad(tensor, width)[None, None] for tensor in (query, key, value)]
     mask = bias.expand(len(query), len(key))[None, None]
-    average, log_sum = _fused_operation()(*padded, 0.0, False, attn_mask=mask, scale=1.0)
+    operation = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    average, log_sum = operation(*padded, 0.0, False, attn_mask=mask, scale=1.0)
     return log_sum.reshape(-1).to(query.dtype), average[0, 0, :, : value.shape[1]]
 
 
 def _pad(tensor: Tensor, width: int) -> Tensor:
     missing = width - tensor.shape[1]
     return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor.contiguous()
-
-
-def _fused_operation() -> Callable[..., tuple[Tensor, Tensor]]:
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 @functools.cache

@@ -71,7 +71,10 @@ def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
     if name is None:
         raise TypeError(f"save keeps {', '.join(ESTIMATORS)}, got a class of your own, {_class_name(type(model))}. {REMEDY}")
     writer = _Writer()
-    parameters = {key: _kept(key, value) for key, value in model.get_params(deep=False).items()}
+    parameters: dict[str, Any] = {}
+    for key, value in model.get_params(deep=False).items():
+        is_generator = isinstance(value, (np.random.Generator, np.random.RandomState)) or value is np.random
+        parameters[key] = None if key in NOT_KEPT or is_generator else value
     names = getattr(model, "feature_names_in_", None)
     content = {
         "versions": {package: importlib.metadata.version(package) for package in ("torch", "scikit-learn", "numpy")},
@@ -133,11 +136,6 @@ _FAULTS = (
     *(KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, NotImplementedError, AssertionError),
     *(OverflowError, ZeroDivisionError, FloatingPointError, RecursionError, MemoryError, StopIteration),
 )
-
-
-def _kept(name: str, value: Any) -> Any:
-    is_generator = isinstance(value, (np.random.Generator, np.random.RandomState)) or value is np.random
-    return None if name in NOT_KEPT or is_generator else value
 
 
 def _class_name(kind: type) -> str:
@@ -392,7 +390,10 @@ def _row(value: Any) -> NDArray[np.float64]:
 def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
     """The estimator."""
     kind = ESTIMATORS[_text(content["estimator"])]
-    fit: Fit = _Reader(tensors, _width_of_draws(content["fit"], tensors)).read(content["fit"])
+    fields = content["fit"]["fields"]  # its draws say the dimension of the latent space
+    draws = fields["pool"]["fields"]["draws"]["tensor"] if "pool" in fields else fields["aggregate"]["array"]
+    n_components = int(tensors[draws].shape[1])
+    fit: Fit = _Reader(tensors, n_components).read(content["fit"])
     _check_fit(fit)
     reader = _Reader(tensors, fit.prior.n_components)
     names, given = set(kind().get_params(deep=False)), content["parameters"]
@@ -425,13 +426,6 @@ def _check_device(device: Any) -> None:
             torch.device(_text(device))
         except RuntimeError as error:
             raise ValueError(f"{shown(device)} is no device") from error
-
-
-def _width_of_draws(written: Any, tensors: dict[str, Tensor]) -> int:
-    """Dimension of the latent space, by the draws that the file holds."""
-    fields = written["fields"]
-    stored = fields["pool"]["fields"]["draws"]["tensor"] if "pool" in fields else fields["aggregate"]["array"]
-    return int(tensors[stored].shape[1])
 
 
 def _check_fit(fit: Any) -> None:

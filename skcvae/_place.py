@@ -62,19 +62,15 @@ def make_device(device: object) -> torch.device:
     try:
         found = torch.empty(0, device=device).device  # type: ignore[call-overload]
     except (RuntimeError, TypeError, AssertionError) as error:
+        devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise ValueError(
-            f"device must be 'auto' or a device that torch finds here ({', '.join(map(repr, _devices()))}), got {shown(device)}. "
+            f"device must be 'auto' or a device that torch finds here ({', '.join(map(repr, devices))}), got {shown(device)}. "
             "Use device='auto', or install a torch and a driver that see the device."
         ) from error
     if found.type not in SUPPORTED:
         why = "which has no double precision" if found.type == "mps" else "on which no fit can run"
         raise ValueError(f"device must be 'auto', 'cpu' or a CUDA device, got {shown(device)}, {why}. Use device='cpu'.")
     return found
-
-
-def _devices() -> list[str]:
-    """Names of the devices that can be used here."""
-    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
 
 
 def moved(record: Record, place: Place) -> Record:

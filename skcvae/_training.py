@@ -48,7 +48,11 @@ class Plateau:
         if len(self.window) < WINDOW:
             return False
         self.averages, self.window = [*self.averages[1 - 2 * self.patience :], sum(self.window) / WINDOW], []
-        return len(self.averages) == 2 * self.patience and not self._falls()
+        if len(self.averages) < 2 * self.patience:
+            return False
+        before, now = (sum(half) / self.patience for half in (self.averages[: self.patience], self.averages[self.patience :]))
+        falls = now < (before - self.tol * before if self.relative else before - self.tol)
+        return not falls
 
     def state_dict(self) -> dict[str, Any]:
         """The losses that it compares."""
@@ -57,10 +61,6 @@ class Plateau:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.window, self.averages = list(state["window"]), list(state["averages"])
-
-    def _falls(self) -> bool:
-        before, now = (sum(half) / self.patience for half in (self.averages[: self.patience], self.averages[self.patience :]))
-        return now < (before - self.tol * before if self.relative else before - self.tol)
 
 
 def has_stalled(values: list[float], tol: float, patience: int) -> bool:

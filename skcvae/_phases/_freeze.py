@@ -88,19 +88,14 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
         is_coarse = error > max(LATE, FALLING_SHARE * before) and len(problem.x) > LATE * n_draws
         before = error
         if is_noise or is_coarse:
-            if 2 * n_draws <= schedule.max_draws:
-                n_draws, before = min(n_draws * _growth(error, tol), schedule.max_draws), math.inf
-            else:
+            if 2 * n_draws > schedule.max_draws:
                 break
+            ratio = error / tol if tol > 0 else math.inf
+            growth = int(2 ** math.ceil(math.log2(min(LARGEST_GROWTH, max(2.0, ratio)))))  # a power of two
+            n_draws, before = min(n_draws * growth, schedule.max_draws), math.inf
     if not error <= LOST:
         raise _training.Diverged(f"the data marginal of the coupling is off by a chi-square of {error:.3g}")
     return _frozen(problem, draws, potential, error, n_iter)
-
-
-def _growth(error: float, tol: float) -> int:
-    """The power of two by which the pool grows when the error is above its tolerance."""
-    ratio = error / tol if tol > 0 else math.inf
-    return int(2 ** math.ceil(math.log2(min(LARGEST_GROWTH, max(2.0, ratio)))))
 
 
 def _target(problem: Problem, draws: Draws) -> Target:

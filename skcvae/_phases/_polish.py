@@ -286,7 +286,9 @@ def _frozen_plan(problem: Problem, n_draws: int, potential: Tensor, hot: float) 
     output = problem.predicted(draws.z)
     some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
     solver = problem.exact(problem.schedule.marginal_tol, POLISH_ITERATIONS)
-    state = solver.anneal(problem.source, some, _halvings(hot, setting.epsilon), _better_start(problem, some, potential, hot))
+    n_halvings = math.ceil(math.log2(hot / setting.epsilon) - 1e-9)
+    temperatures = [setting.epsilon * 2.0**h for h in range(n_halvings, -1, -1)]
+    state = solver.anneal(problem.source, some, temperatures, _better_start(problem, some, potential, hot))
     if state.marginal_error > UNSOLVED:
         state = problem.exact(UNSOLVED, MORE_ITERATIONS).solve(problem.source, some, setting.epsilon, state.potential).state
     side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)
@@ -315,8 +317,3 @@ def _better_start(problem: Problem, target: Target, potential: Tensor, epsilon: 
     """The given potential or zero, whichever has the larger dual value; zero is right for a decoder that carries prior to data."""
     states = [evaluate(problem.source, target, f, epsilon) for f in (potential, torch.zeros_like(potential))]
     return max(states, key=lambda state: float(state.dual_value)).potential
-
-
-def _halvings(hot: float, cold: float) -> list[float]:
-    """Temperatures that halve from hot to cold."""
-    return [cold * 2.0**h for h in range(math.ceil(math.log2(hot / cold) - 1e-9), -1, -1)]

@@ -65,12 +65,11 @@ def clouds(ax: Axes, named: Mapping[str, NDArray], colours: Sequence[str], style
     edges = np.histogram_bin_edges(np.concatenate(points), N_BINS)
     step: dict[str, Any] = {"bins": edges, "density": True, "histtype": "step", "linewidth": 1.5}
     ax.set_ylabel("density")
-    return [_histogram(ax, p[:, 0], {**step, "color": c, "label": name, **style}) for (name, p), c, style in parts]
-
-
-def _histogram(ax: Axes, values: Any, style: dict[str, Any]) -> Artist:
-    artists: Any = ax.hist(values, **style)[2]
-    return artists[0]
+    outlines: list[Artist] = []
+    for (name, p), c, style in parts:
+        artists: Any = ax.hist(p[:, 0], **{**step, "color": c, "label": name, **style})[2]
+        outlines.append(artists[0])
+    return outlines
 
 
 def legend(ax: Axes, *, above: bool = True, **kwargs: Any) -> None:

@@ -128,7 +128,9 @@ class InterpolationDisplay(PointsOrImages):
         _check_rows(rows, X)
         check_number("n_steps", n_steps, Integral, 2)
         along = choose("path", path, {"linear": _straight, "spherical": _arc})
-        _check_path(path, estimator.prior_)
+        prior = estimator.prior_
+        if path == "spherical" and not (isinstance(prior, GaussianPrior) and prior.standardisation() is None):
+            raise ValueError(f"path='spherical' needs the standard Gaussian prior, got {prior!r}. Use path='linear'.")
         shape = image_shape_of(estimator, image_shape)
         Z = along(np.asarray(estimator.transform(rows_of(X, rows))), np.linspace(0, 1, n_steps)[:, None])
         means, names = estimator.inverse_transform(Z), feature_names(estimator)
@@ -183,8 +185,3 @@ def _check_rows(rows: Sequence[int], X: ArrayLike) -> None:
         raise ValueError(f"rows must be two indices of rows of X, got {rows!r}. Give for example (0, 1).")
     for row in rows:
         check_row("rows", row, X)
-
-
-def _check_path(path: str, prior: Any) -> None:
-    if path == "spherical" and not (isinstance(prior, GaussianPrior) and prior.standardisation() is None):
-        raise ValueError(f"path='spherical' needs the standard Gaussian prior, got {prior!r}. Use path='linear'.")

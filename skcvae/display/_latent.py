@@ -118,7 +118,10 @@ class LatentDisplay:
         self
         """
         components = check_components(self.components, self.Z.shape[1])
-        _check_labels(self.y, len(self.Z))
+        if self.y is not None and self.y.shape != (len(self.Z),):
+            raise ValueError(
+                f"y must have shape ({len(self.Z)},), one label for each row of X, got {self.y.shape}. Give labels of these rows."
+            )
         self.ax_, self.figure_ = panel(ax)
         self.artists_ = self._drawn(self.Z[:, components], kwargs)
         name_components(self.ax_, components)
@@ -129,12 +132,10 @@ class LatentDisplay:
             return clouds(self.ax_, {"rows": points}, [BLUE], [style])
         if points.shape[1] == 2:
             return [coloured(self.ax_, points, self.y, style)]
-        return self._against(points, style) if is_continuous(self.y) else self._histograms(points, style)
-
-    def _against(self, points: NDArray, style: dict[str, Any]) -> list[Artist]:
-        assert self.y is not None
-        self.ax_.set_ylabel("y")
-        return clouds(self.ax_, {"rows": np.column_stack([points, self.y])}, [BLUE], [style])
+        if is_continuous(self.y):
+            self.ax_.set_ylabel("y")
+            return clouds(self.ax_, {"rows": np.column_stack([points, self.y])}, [BLUE], [style])
+        return self._histograms(points, style)
 
     def _histograms(self, points: NDArray, style: dict[str, Any]) -> list[Artist]:
         assert self.y is not None
@@ -145,8 +146,3 @@ class LatentDisplay:
         artists = clouds(self.ax_, named, shades, lines)
         legend(self.ax_, above=False, title="y")
         return artists
-
-
-def _check_labels(y: NDArray | None, n_rows: int) -> None:
-    if y is not None and y.shape != (n_rows,):
-        raise ValueError(f"y must have shape ({n_rows},), one label for each row of X, got {y.shape}. Give labels of these rows.")

@@ -82,18 +82,15 @@ def coloured(ax: Axes, points: NDArray, y: NDArray, style: Mapping[str, Any]) ->
 
 
 def _by_class(ax: Axes, points: NDArray, classes: NDArray, codes: NDArray, style: Mapping[str, Any]) -> PathCollection:
-    mpl = pyplot().matplotlib
-    shades = mpl.colors.to_rgba_array(CLASS_COLOURS)[codes % len(CLASS_COLOURS)]
+    plt, n = pyplot(), len(CLASS_COLOURS)
+    mpl = plt.matplotlib
+    shades = mpl.colors.to_rgba_array(CLASS_COLOURS)[codes % n]
     cloud = ax.scatter(*points.T, **{**dots(points), "color": shades, **style})
-    if len(classes) > len(CLASS_COLOURS):
+    if len(classes) > n:
         markers = [mpl.markers.MarkerStyle(marker) for marker in CLASS_MARKERS]
         outlines = [marker.get_path().transformed(marker.get_transform()) for marker in markers]
-        cloud.set_paths([outlines[code // len(CLASS_COLOURS)] for code in codes])
-    legend(ax, above=False, handles=_handles(classes), title="y", ncols=-(-len(classes) // LEGEND_LINES))
+        cloud.set_paths([outlines[code // n] for code in codes])
+    looks = [(str(name), CLASS_COLOURS[code % n], CLASS_MARKERS[code // n]) for code, name in enumerate(classes)]
+    handles = [plt.Line2D([], [], ls="", color=c, marker=m, label=name) for name, c, m in looks]
+    legend(ax, above=False, handles=handles, title="y", ncols=-(-len(classes) // LEGEND_LINES))
     return cloud
-
-
-def _handles(classes: NDArray) -> list[Artist]:
-    line, n = pyplot().Line2D, len(CLASS_COLOURS)
-    looks = [(CLASS_COLOURS[code % n], CLASS_MARKERS[code // n]) for code in range(len(classes))]
-    return [line([], [], ls="", color=c, marker=m, label=str(name)) for name, (c, m) in zip(classes, looks, strict=True)]

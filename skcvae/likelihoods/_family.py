@@ -224,11 +224,8 @@ def shrunk_axes(x: Tensor, n_components: int, epsilon: float, weights: Tensor | 
     length = torch.maximum(variance - epsilon, COLLAPSED_SHARE * variance).sqrt()
     used = min(n_components, len(length))
     weight = torch.zeros(x.shape[1], n_components, dtype=x.dtype, device=x.device)
-    weight[:, :used] = (axes * _signs(axes) * length[:, None])[:used].T
-    return weight
-
-
-def _signs(axes: Tensor) -> Tensor:
-    """Signs that make the largest entry of each axis positive, so that the start does not depend on the SVD's choice."""
+    # The largest entry of each axis is made positive, so that the start does not depend on the SVD's choice.
     largest = axes.abs().argmax(1, keepdim=True)
-    return axes.gather(1, largest).sign()
+    signs = axes.gather(1, largest).sign()
+    weight[:, :used] = (axes * signs * length[:, None])[:used].T
+    return weight

@@ -273,8 +273,10 @@ class GaussianLikelihood(Likelihood):
         start = torch.as_tensor(self._start(X, weights) / unit)
         if not isinstance(self.scale, str) or self.scale in ("auto", "per_feature"):
             return FixedGaussian(offset, unit, start)
+        if not isinstance(self.floor, Real) or not 0 < self.floor <= 1:
+            raise ValueError(f"floor must be a multiple of the starting scale in (0, 1], got {self.floor!r}. Use 0.3.")
         family = NetworkGaussian if self.scale == "network" else LearnedGaussian
-        return family(offset, unit, start, self._checked_floor() * start)
+        return family(offset, unit, start, self.floor * start)
 
     def _start(self, X: Array, weights: Array | None) -> Array:
         if isinstance(self.scale, str) and self.scale in AUTOMATIC:
@@ -283,11 +285,6 @@ class GaussianLikelihood(Likelihood):
             per_feature = "per_feature" in str(self.scale)
             return deviation * noise_scale(X / deviation, weights) if per_feature else np.atleast_1d(noise_scale(X, weights))
         return _checked_scale(self.scale, X.shape[1])
-
-    def _checked_floor(self) -> float:
-        if not isinstance(self.floor, Real) or not 0 < self.floor <= 1:
-            raise ValueError(f"floor must be a multiple of the starting scale in (0, 1], got {self.floor!r}. Use 0.3.")
-        return self.floor
 
 
 def noise_scale(X: Array, weights: Array | None = None) -> float:

@@ -77,13 +77,11 @@ def classifier_two_sample(
     size, rng = min(len(first), len(second)), make_rng(random_state)
     pooled = np.vstack([rng.permutation(sample)[:size] for sample in (first, second)])
     folds = StratifiedKFold(n_splits, shuffle=True, random_state=int(rng.integers(2**31)))
-    chosen = _seeded(_trees_and_line() if classifier is None else classifier, rng)
+    if classifier is None:
+        line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        classifier = VotingClassifier([("trees", HistGradientBoostingClassifier()), ("line", line)], voting="soft")
+    chosen = _seeded(classifier, rng)
     return float(cross_val_score(chosen, pooled, np.repeat([0, 1], size), cv=folds, scoring="accuracy", error_score="raise").mean())
-
-
-def _trees_and_line() -> VotingClassifier:
-    line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    return VotingClassifier([("trees", HistGradientBoostingClassifier()), ("line", line)], voting="soft")
 
 
 def _seeded(classifier: BaseEstimator, rng: np.random.Generator) -> BaseEstimator:

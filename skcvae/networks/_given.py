@@ -106,15 +106,11 @@ def _check_shapes(role: str, module: nn.Module, n_inputs: int, n_outputs: int) -
     remedy = f"Give a module of these widths, or a function: Given({role}=lambda n_inputs, n_outputs: ...)."
     expected = f"{role} must map shape (2, {n_inputs}) to (2, {n_outputs})"
     try:
-        output = _output_of_zeros(module, n_inputs)
+        with torch.no_grad():
+            like = next(module.parameters(), torch.empty(0))
+            output = module.eval()(torch.zeros(2, n_inputs, dtype=like.dtype, device=like.device))
     except MISFITS as error:
         raise ValueError(f"{expected}, and it failed: {error}. {remedy}") from error
     received = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if received != (2, n_outputs):
         raise ValueError(f"{expected}, got {received}. {remedy}")
-
-
-@torch.no_grad()
-def _output_of_zeros(module: nn.Module, n_inputs: int) -> object:
-    like = next(module.parameters(), torch.empty(0))
-    return module.eval()(torch.zeros(2, n_inputs, dtype=like.dtype, device=like.device))

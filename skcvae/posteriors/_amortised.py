@@ -51,10 +51,8 @@ class AmortisedInference(Inference):
         return torch.cat([z.mean(1) for z in self._blocks(x)]) if mean is None else mean
 
     def reconstruction(self, x: Tensor) -> Tensor:
-        return torch.cat([self._decoded(z).mean(1) for z in self._blocks(x)])
-
-    def _decoded(self, z: Tensor) -> Tensor:
-        return self.mixture.family.mean(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2])
+        family = self.mixture.family
+        return torch.cat([family.mean(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2]).mean(1) for z in self._blocks(x)])
 
     def moments(self, x: Tensor) -> Moments:
         equal = [_local.moments(torch.zeros_like(z[:, :, 0]), z) for z in self._blocks(x)]

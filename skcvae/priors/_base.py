@@ -178,7 +178,9 @@ def check_resolved(centre: Array, deviation: Array) -> None:
 
 def checked_draws(name: str, draws: Any, shape: tuple[int, int]) -> Array:
     """Draws as a finite float64 array of the expected shape; TypeError or ValueError otherwise."""
-    array = _as_array(draws)
+    if isinstance(draws, Tensor):
+        draws = (draws.double() if draws.is_floating_point() else draws).detach().cpu().numpy()  # numpy knows no bfloat16
+    array = np.asarray(draws)
     if array.shape != shape:
         raise ValueError(
             f"{name} must return draws of shape {shape}, (n_samples, n_components), got {array.shape}. Mend it, or n_components."
@@ -188,12 +190,6 @@ def checked_draws(name: str, draws: Any, shape: tuple[int, int]) -> Array:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} returned NaN or infinity. Return finite draws only.")
     return checked_size(f"{name} returned", array.astype(np.float64))
-
-
-def _as_array(draws: Any) -> NDArray:
-    if not isinstance(draws, Tensor):
-        return np.asarray(draws)
-    return (draws.double() if draws.is_floating_point() else draws).detach().cpu().numpy()  # numpy knows no bfloat16
 
 
 def checked_array(name: str, value: object, n_dimensions: int) -> Array:
@@ -218,7 +214,10 @@ def _robust(name: str, draws: Array) -> tuple[Array, Array]:
         raise ValueError(f"{name} must vary, got {len(draws)} draws that are all {shown(draws[0].tolist())}. Mend the sampler.")
     deviation = np.zeros_like(centre)
     for place in varying[_independent(draws[:, varying])]:
-        deviation[place] = _robust_deviation(draws[:, place] - centre[place])
+        centred = draws[:, place] - centre[place]
+        low, high = np.quantile(centred, [0.25, 0.75])
+        # Where the interquartile range is 0, as of many equal values, the median size of the other values.
+        deviation[place] = float(high - low) / GAUSSIAN_RANGE or float(np.median(np.abs(centred[centred != 0])))
     return scaling(centre, deviation)
 
 
@@ -226,12 +225,6 @@ def _varies(points: Array) -> NDArray[np.bool_]:
     """Which coordinates differ by more than rounding."""
     low, high = points.min(0), points.max(0)
     return high - low > ROUNDING * np.maximum(np.abs(low), np.abs(high))
-
-
-def _robust_deviation(centred: Array) -> float:
-    """Interquartile range over a Gaussian's; where it is 0, as of many equal values, the median size of the other values."""
-    low, high = np.quantile(centred, [0.25, 0.75])
-    return float(high - low) / GAUSSIAN_RANGE or float(np.median(np.abs(centred[centred != 0])))
 
 
 def _independent(draws: Array) -> NDArray[np.intp]:

@@ -253,7 +253,10 @@ class _RunningDual(_Gradient):
         if self.of_draws is None:
             self._begin_draws(target.normaliser)
         if self.level == 0.0 and target.softness < 1:
-            self.level = self._first_level(target, epsilon)
+            # The constant that gives the plan of u = v = 0 mass 1.
+            source = self._rows(self._minibatch())
+            log_masses = log_mass(source, target, torch.zeros_like(source.carrier), torch.zeros_like(target.normaliser), epsilon)
+            self.level = -epsilon * float(source.log_mean(log_masses))
 
     def _begin_draws(self, like: Tensor) -> None:
         """The potential of draws that are always the same atoms, of which there are as many as `like` has numbers."""
@@ -271,12 +274,6 @@ class _RunningDual(_Gradient):
             self.of_draws.load_state_dict(state["of_draws"])  # type: ignore[union-attr]
         self.level = state["level"]
         super().load_state_dict(state)
-
-    def _first_level(self, target: Target, epsilon: float) -> float:
-        """The constant that gives the plan of u = v = 0 mass 1."""
-        source = self._rows(self._minibatch())
-        log_masses = log_mass(source, target, torch.zeros_like(source.carrier), torch.zeros_like(target.normaliser), epsilon)
-        return -epsilon * float(source.log_mean(log_masses))
 
     def _step(self, index: Tensor | None, target: Target, epsilon: float) -> State:
         source, u = self._rows(index), self._values_at(index)
