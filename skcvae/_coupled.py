@@ -17,7 +17,7 @@ from skcvae import _checks as check
 from skcvae import _memory, _phases, _random
 from skcvae._base import LatentVariableModel, warn_of_few_draws
 from skcvae._callbacks import Watch
-from skcvae._data import Table
+from skcvae._data import Table, some
 from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
 from skcvae._fitting import judges
 from skcvae._place import HOST, as_array
@@ -371,9 +371,10 @@ class CoupledVAE(LatentVariableModel):
             text = f"The coupling's marginal error is {coupling.marginal_error:.2g} with {coupling.n_draws} draws, above its"
             remedy = "Raise epsilon, or give schedule=Schedule(max_draws=...) more draws."
             check.warn(f"{text} tolerance. {remedy}", ConvergenceWarning)
-        some = HOST.tensor(x[:: max(1, len(x) // ROWS_CHECKED)])
+        index = some(len(x), ROWS_CHECKED, np.random.default_rng(0))
+        rows = HOST.tensor(x if index is None else x[index.to(x.device)])
         with torch.no_grad():
-            size = float(record.at(HOST).inference.effective_size(some).median())
+            size = float(record.at(HOST).inference.effective_size(rows).median())
         warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse")
 
     def _problem(self, table: Table, held_out: Table | None, rng: np.random.Generator) -> _phases.Problem:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skcvae._checks import check_representable
+from skcvae._data import some
 from skcvae._place import HOST, Module, Place, as_array, moved
 from skcvae._random import lock
 from skcvae.likelihoods import Family
@@ -311,7 +312,8 @@ def in_fine_precision(record: Record, X: NDArray) -> Record:
     """
     if record.dtype == torch.float64:
         return record
-    rows = X[:: max(1, len(X) // ROWS_COMPARED)]
+    index = some(len(X), ROWS_COMPARED, np.random.default_rng(0))
+    rows = X if index is None else X[index.numpy()]
     answers = []
     for place in (Place(torch.float32), HOST):
         model = record.at(place)

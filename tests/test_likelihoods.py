@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from scipy.stats import multivariate_normal
 
+from skcvae import CoupledVAE
 from skcvae.likelihoods import LIKELIHOODS, BernoulliLikelihood, GaussianLikelihood, noise_scale
 
 GAUSSIANS = {
@@ -131,6 +133,60 @@ def test_noise_scale_is_of_the_order_of_the_modes(std):
     scale = noise_scale(X)
     assert 0.6 * std < scale < 1.05 * std
     assert noise_scale(7.0 * X @ rotation + 100) == pytest.approx(7 * scale, rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [300, 5000])
+def test_noise_scale_says_nothing_of_the_order_of_rows(n):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 3))
+    assert noise_scale(X[rng.permutation(n)]) == pytest.approx(noise_scale(X), rel=1e-12)
+
+
+def test_noise_scale_of_a_periodic_table():
+    """Every tenth row is at the same place, which a stride of ten would take for all."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(10_000, 2))
+    X[::10] = 1e-3 * X[::10]
+    assert noise_scale(X) == pytest.approx(noise_scale(X[rng.permutation(10_000)]), rel=1e-12)
+    assert noise_scale(X) > 0.1
+
+
+def test_copies_of_a_row_are_one_neighbour():
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    assert noise_scale(X.repeat(50, axis=0)) == pytest.approx(noise_scale(X), rel=1e-12)
+    some = np.concatenate([X, X[:20].repeat(30, axis=0)])
+    assert noise_scale(some) == pytest.approx(noise_scale(X), rel=0.3)
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_noise_scale_is_not_below_the_rounding_of_columns(n):
+    """A third of the variance of two columns' rounding to whole numbers, where a third column says that rows are near."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 4, n), rng.integers(0, 4, n), 1e-6 * rng.normal(size=n)]).astype(float)
+    assert noise_scale(X) >= np.sqrt(2 / 12 / 3) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("X", "expected"),
+    [
+        (np.random.default_rng(0).integers(0, 2, (500, 4)).astype(float), 1 / np.sqrt(12)),
+        (2 * np.eye(7)[np.random.default_rng(0).integers(0, 7, 500)], 2 / np.sqrt(12)),
+    ],
+    ids=["flags", "one-hot days"],
+)
+def test_rows_that_repeat_few_cells_have_the_noise_of_rounding(X, expected):
+    with pytest.warns(UserWarning, match=r"X has \d+ different rows among 500.* Give a scale, or likelihood='bernoulli'"):
+        assert noise_scale(X) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_model_of_flags_is_better_than_one_gaussian():
+    X = np.random.default_rng(0).integers(0, 2, (500, 4)).astype(float)
+    with pytest.warns(UserWarning, match="X has 16 different rows among 500"):
+        model = CoupledVAE(max_iter=200, random_state=0).fit(X)
+    gaussian = multivariate_normal(X.mean(0), np.cov(X.T)).logpdf(X).mean()
+    assert model.score(X) > gaussian + 0.5
+    nearest = model.sample(2000, random_state=0).round()
+    assert ((nearest >= 0) & (nearest <= 1)).all(1).mean() > 0.7
 
 
 def test_noise_scale_of_repeated_rows_is_positive():

@@ -62,11 +62,13 @@ def test_default_noise_is_that_of_the_repeated_rows(n):
 
 
 def test_default_noise_of_fractional_weights():
-    """Equal weights are no weights; weights that fall on every second row are nearly those of these rows alone."""
+    """Equal weights are no weights, of any size; weights on a narrow cluster give its noise."""
     X = np.random.default_rng(0).normal(size=(400, 2))
-    assert noise_scale(X, np.full(400, 0.5)) == pytest.approx(noise_scale(X[::2]), rel=0.2)
-    weights = np.tile([1.999, 0.001], 200)
-    assert noise_scale(X, weights) == pytest.approx(noise_scale(X[::2].repeat(2, axis=0)), rel=0.02)
+    for weight in (0.5, 1e6):
+        assert noise_scale(X, np.full(400, weight)) == pytest.approx(noise_scale(X), rel=1e-12)
+    X = np.concatenate([0.1 * X, 50 + X])
+    assert noise_scale(X, np.repeat([1.99, 0.01], 400)) == pytest.approx(noise_scale(X[:400]), rel=0.4)
+    assert noise_scale(X, np.repeat([0.01, 1.99], 400)) == pytest.approx(noise_scale(X[400:]), rel=0.4)
 
 
 @pytest.mark.parametrize("likelihood", [GaussianLikelihood(), GaussianLikelihood("network"), BernoulliLikelihood()], ids=repr)

@@ -15,13 +15,12 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+from skcvae._checks import warn
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes
 
 LOG_2PI = math.log(2 * math.pi)
 #: Rows whose neighbours are looked up for the default noise scale.
 NEIGHBOUR_QUERIES = 1000
-#: Distances to neighbours that are held at once, and rounding of a sum of counts.
-MOST_NEIGHBOURS, COUNT_ROUNDING = 2**22, 1e-9
 #: The default noise scale is at least this fraction of the data's own.
 SMALLEST_SCALE = 1e-3
 #: Scales that are functions of X.
@@ -293,12 +292,14 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
     .. math:: \sigma^2 = \mathrm{median}_i \; r_i^2 / d', \qquad r_i = \text{distance of } x_i \text{ to its }
               \lceil\sqrt n\rceil\text{-th nearest neighbour}
 
-    with d' the number of features that vary. At least 1e-3 of the root mean square deviation.
+    among the n different rows, with d' the number of features that vary. It is at least the root mean square over these features of
+    :math:`s/\sqrt{12}`, the deviation of rounding to a spacing s, where a feature has at most :math:`\sqrt n` values, and is that
+    where the rows repeat a few cells; and at least 1e-3 of the root mean square deviation. The order of the rows says nothing.
 
     Parameters
     ----------
     X : array of shape (n, d)
-    weights : array of shape (n,), how many rows each row counts as, of which n above is the sum; None where each counts once
+    weights : array of shape (n,), how often each row counts in the median; None where each counts once
 
     Examples
     --------
@@ -308,26 +309,47 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
     >>> bool(np.isclose(noise_scale(10 * X), 10 * noise_scale(X)))
     True
     """
+    counts = np.ones(len(X)) if weights is None else weights
     deviation = _deviation(X, weights)
-    distance = _neighbour_distances(X - mean_of_rows(X, weights), np.ones(len(X)) if weights is None else weights)
-    varying = max(1, int(np.count_nonzero(deviation)))
     smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
-    return max(float(np.median(distance)) / math.sqrt(float(varying)), smallest)
+    rows, counts = _distinct(X - mean_of_rows(X, weights), counts)
+    rounding = [_rounding(column) for column in rows.T[deviation > 0]]
+    spacing = math.sqrt(np.square(rounding).mean()) if rounding else 0.0
+    if rounding and min(rounding) > 0 and len(rows) ** 2 <= counts.sum():
+        warn(
+            f"X has {len(rows)} different rows among {counts.sum():.0f}, so that its density is that of the noise, which is put "
+            "to the rounding of the columns. Give a scale, or likelihood='bernoulli' for columns of 0 and 1."
+        )
+        return max(spacing, smallest)
+    distance = float(np.median(_neighbour_distances(rows, counts))) / math.sqrt(float(max(1, len(rounding))))
+    return max(distance, spacing, smallest)
 
 
-def _neighbour_distances(X: Array, counts: Array) -> Array:
-    """Distances of some rows, evenly among all that the counts stand for, to the neighbour that the default noise asks for."""
-    total = counts.sum()
-    asked = 1 + min(total - 1, math.ceil(math.sqrt(total)))  # the row itself is the first
-    places = np.searchsorted(counts.cumsum(), np.arange(0, total, max(1, int(total) // NEIGHBOUR_QUERIES)), side="right")
-    queries, repeats = np.unique(places.clip(max=len(X) - 1), return_counts=True)
-    most = min(len(X), 1 + int(np.searchsorted(np.sort(counts).cumsum(), asked - COUNT_ROUNDING)))
-    neighbours, found = NearestNeighbors(n_neighbors=most).fit(X), []
-    for rows in np.array_split(queries, math.ceil(len(queries) * most / MOST_NEIGHBOURS)):
-        distances, index = neighbours.kneighbors(X[rows])
-        is_reached = counts[index].cumsum(1) >= asked - COUNT_ROUNDING
-        found.append(distances[np.arange(len(rows)), is_reached.argmax(1)])
-    return np.concatenate(found).repeat(repeats)
+def _rounding(values: Array) -> float:
+    """Standard deviation of rounding to the values of a column, where they are few; else 0."""
+    few = np.unique(values)
+    return float(np.median(np.diff(few))) / math.sqrt(12) if len(few) ** 2 <= len(values) else 0.0
+
+
+def _neighbour_distances(rows: Array, counts: Array) -> Array:
+    """Distances of different rows to the neighbour that the default noise asks for, each as often as it counts.
+
+    Of many rows some answer, spread evenly over the distances from the mean, so that the order of the rows says nothing.
+    """
+    order = np.argsort(np.square(rows).sum(1), kind="stable")
+    n, ends = len(rows), counts[order].cumsum()
+    places = np.searchsorted(ends, np.linspace(0, ends[-1], min(n, NEIGHBOUR_QUERIES), endpoint=False), side="right")
+    queries, repeats = np.unique(order[places.clip(max=n - 1)], return_counts=True)
+    n_neighbours = min(n - 1, math.ceil(math.sqrt(n)))
+    distances = NearestNeighbors(n_neighbors=n_neighbours + 1).fit(rows).kneighbors(rows[queries])[0]
+    return distances[:, -1].repeat(repeats)
+
+
+def _distinct(X: Array, weights: Array) -> tuple[Array, Array]:
+    """Different rows, and how many rows each of them stands for."""
+    content = np.ascontiguousarray(X + 0.0).view(np.dtype((np.void, X.dtype.itemsize * X.shape[1])))[:, 0]  # -0 is 0
+    _, first, inverse = np.unique(content, return_index=True, return_inverse=True)
+    return X[first], np.bincount(inverse, weights, len(first)).astype(np.float64)
 
 
 def _variance(X: Array, weights: Array | None) -> Array:
