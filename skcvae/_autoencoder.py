@@ -159,6 +159,7 @@ class AutoencoderModel(LatentVariableModel):
         """The record; where the loss does not set the noise, its scale is put to what the decoder leaves."""
         kl_weight = self._setting().kl_weight
         is_taught = kl_weight > 0
+        held_volume = 0.0 if model.held_out is None else model.held_out.log_volume
         temperature, trained_family = kl_weight if is_taught else 1.0, host_copy(model.family)
         family = trained_family if is_taught else host_copy(trained_family.refitted(_amortise.residual(model).cpu()))
         return AutoencoderFit(
@@ -169,7 +170,7 @@ class AutoencoderModel(LatentVariableModel):
             dtype=model.data.precision(family, temperature),
             kind=model.kind,
             losses=losses,
-            validation_scores=None if scores is None else tuple(score - family.log_volume for score in scores),
+            validation_scores=None if scores is None else tuple(score - held_volume for score in scores),
             converged=converged,
             encoder=host_copy(model.encoder),
             trained_family=trained_family,

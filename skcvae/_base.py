@@ -235,7 +235,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
             def estimate(block: NDArray) -> NDArray:
                 log_density, error = model.inference.log_density(model.standardised(block))
-                return as_array(torch.stack([log_density - record.family.log_volume, error], 1))
+                volumes = torch.as_tensor(record.family.log_volumes(block)).to(log_density)
+                return as_array(torch.stack([log_density - volumes, error], 1))
 
             log_density, error = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:

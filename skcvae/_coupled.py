@@ -343,7 +343,7 @@ class CoupledVAE(LatentVariableModel):
         scores = None
         if problem.held_out is not None:
             values = polished.values or [_phases.held_out(problem, frozen.pool)]
-            scores = tuple(-epsilon * value - family.log_volume for value in values)
+            scores = tuple(-epsilon * value - problem.held_out.log_volume for value in values)
         return CoupledFit(
             prior=problem.prior,
             decoder=host_copy(problem.decoder),

@@ -53,10 +53,14 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """Rows by whose likelihood fits are compared: x (n, d), standardised, with weights (n,) or None."""
+    """Rows by whose likelihood fits are compared: x (n, d), standardised, with weights (n,) or None.
+
+    `log_volume` is the mean log-determinant of the map from standardised units to the data's at these rows.
+    """
 
     x: Tensor
     weights: Tensor | None = None
+    log_volume: float = 0.0
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The rows and their weights, in blocks."""

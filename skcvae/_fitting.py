@@ -31,7 +31,7 @@ from skcvae._fitted import Fit
 from skcvae._place import Place
 from skcvae._threads import apart
 from skcvae._training import Course, Diverged, Pace, Root
-from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood
+from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood, mean_of_rows
 from skcvae.networks import Decoder, Network, as_network, fewest_rows
 from skcvae.priors import Prior
 
@@ -312,7 +312,8 @@ def judges(family: Family, held_out: Table | None, place: Place) -> Judges | Non
         return None
     family.check_support(held_out.X)
     weights = None if held_out.weights is None else place.tensor(held_out.weights)
-    return Judges(place.tensor(family.standardise(held_out.X)), weights)
+    log_volume = float(mean_of_rows(family.log_volumes(held_out.X)[:, None], held_out.weights)[0])
+    return Judges(place.tensor(family.standardise(held_out.X)), weights, log_volume)
 
 
 @contextmanager

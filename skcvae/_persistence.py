@@ -29,7 +29,7 @@ from skcvae._checks import shown
 from skcvae._context import computing
 from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Fit, Holes
 from skcvae._place import HOST
-from skcvae.likelihoods import Family
+from skcvae.likelihoods import Family, RowMap
 from skcvae.networks import Decoder, LinearPlus, Steep
 from skcvae.posteriors import Conditional, Encoder, Pool, Scores
 from skcvae.priors import Prior
@@ -231,7 +231,7 @@ class _Writer:
 def _arguments(module: Any) -> dict[str, Any]:
     """What makes a module of this package, but for its weights and buffers."""
     if isinstance(module, Family):
-        return {"offset": module.offset, "unit": module.unit}
+        return {"offset": module.offset, "unit": module.unit, "row_map": module.row_map}
     if isinstance(module, LinearPlus):
         return {"linear": module.linear, "hidden": module.hidden}
     if isinstance(module, Decoder):
@@ -317,6 +317,11 @@ def _skeleton(kind: type[nn.Module], arguments: dict[str, Any], state: dict[str,
     nn.Module.__init__(module)
     if issubclass(kind, Family):
         module.offset, module.unit = _row(arguments.pop("offset")), _positive(arguments.pop("unit"))
+        module.row_map = arguments.pop("row_map", None)  # files of before have none
+        if module.row_map is not None:
+            if not isinstance(module.row_map, RowMap):
+                raise ValueError("the map of rows is none")
+            module.row_map.check(len(module.offset))
         for key, value in state.items():
             if value.shape not in ((1,), (len(module.offset),)):
                 raise ValueError(f"{key} of a {kind.__name__} must have one number or one for each feature")

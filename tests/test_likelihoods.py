@@ -8,6 +8,7 @@ from scipy.stats import multivariate_normal
 
 from skcvae import CoupledVAE
 from skcvae.likelihoods import LIKELIHOODS, BernoulliLikelihood, GaussianLikelihood, noise_scale
+from skcvae.likelihoods._gaussian import _distinct
 
 GAUSSIANS = {
     "auto": GaussianLikelihood(),
@@ -36,7 +37,9 @@ def outputs(family, m=5, seed=1):
 
 
 def test_every_named_likelihood_is_tested():
-    assert {type(likelihood) for likelihood in ALL.values()} == set(LIKELIHOODS.values())
+    assert {type(likelihood) for likelihood in ALL.values()} == {
+        chosen if isinstance(chosen, type) else type(chosen) for chosen in LIKELIHOODS.values()
+    }
 
 
 @pytest.mark.parametrize("epsilon", [1.0, 0.3])
@@ -156,6 +159,13 @@ def test_copies_of_a_row_are_one_neighbour():
     assert noise_scale(X.repeat(50, axis=0)) == pytest.approx(noise_scale(X), rel=1e-12)
     some = np.concatenate([X, X[:20].repeat(30, axis=0)])
     assert noise_scale(some) == pytest.approx(noise_scale(X), rel=0.3)
+
+
+@pytest.mark.parametrize("X", [np.eye(64), np.eye(64)[:, :1], 2.0 ** np.arange(64)[:, None], np.zeros((3, 2))])
+def test_different_rows_are_told_apart(X):
+    rows, counts = _distinct(np.concatenate([X, -0.0 + X, X]), np.ones(3 * len(X)))
+    assert sorted(map(tuple, rows)) == sorted(set(map(tuple, X)))
+    assert counts.sum() == 3 * len(X)
 
 
 @pytest.mark.parametrize("n", [40, 400])

@@ -15,9 +15,14 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes
 from skcvae.likelihoods._gaussian import GaussianLikelihood, noise_scale
+from skcvae.likelihoods._rows import RowMap
 
 #: Likelihoods that have a name.
-LIKELIHOODS: dict[str, type[Likelihood]] = {"gaussian": GaussianLikelihood, "bernoulli": BernoulliLikelihood}
+LIKELIHOODS: dict[str, type[Likelihood] | Likelihood] = {
+    "gaussian": GaussianLikelihood,
+    "table": GaussianLikelihood(covariance="full", marginals="power"),
+    "bernoulli": BernoulliLikelihood,
+}
 
 __all__ = [
     "LIKELIHOODS",
@@ -25,6 +30,7 @@ __all__ = [
     "Family",
     "GaussianLikelihood",
     "Likelihood",
+    "RowMap",
     "mean_of_rows",
     "noise_scale",
     "shrunk_axes",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from skcvae.likelihoods._rows import RowMap
 
 Array = NDArray[np.float64]
 Rows = TypeVar("Rows", Array, Tensor)
@@ -36,12 +39,16 @@ class Likelihood(ABC):
 
 
 class Family(nn.Module, ABC):
-    """A bound likelihood: an exponential family in standardised units."""
+    """A bound likelihood: an exponential family in standardised units.
 
-    def __init__(self, offset: Array, unit: float) -> None:
+    `row_map` is what rows go through before they are standardised, or None.
+    """
+
+    def __init__(self, offset: Array, unit: float, row_map: RowMap | None = None) -> None:
         super().__init__()
         self.offset = offset
         self.unit = unit
+        self.row_map = row_map
 
     @property
     def n_features(self) -> int:
@@ -60,16 +67,25 @@ class Family(nn.Module, ABC):
 
     @property
     def log_volume(self) -> float:
-        """Log-determinant of the map from standardised units to the data's."""
-        return self.n_features * math.log(self.unit)
+        """Log-determinant of the map from standardised units to the data's, its mean over the fitted rows where it varies."""
+        constant = self.n_features * math.log(self.unit)
+        return constant if self.row_map is None else constant + self.row_map.log_volume - self.row_map.mean_log_slope
+
+    def log_volumes(self, X: Array) -> Array:
+        """The same at each row of data X (n, d), (n,)."""
+        if self.row_map is None:
+            return np.full(len(X), self.log_volume)
+        return self.log_volume + self.row_map.mean_log_slope - self.row_map.log_slope(np.asarray(X, dtype=np.float64))
 
     def standardise(self, X: Array) -> Array:
-        """(X - offset)/unit in float64, whatever the precision of X; (n, d)."""
-        return (X - self.offset) / self.unit
+        """(X - offset)/unit in float64, whatever the precision of X, after the rows' map; (n, d)."""
+        rows = X if self.row_map is None else self.row_map.forward(np.asarray(X, dtype=np.float64))
+        return (rows - self.offset) / self.unit
 
     def restore(self, x: Array) -> Array:
         """The inverse of `standardise`."""
-        return self.offset + self.unit * x
+        rows = self.offset + self.unit * x
+        return rows if self.row_map is None else self.row_map.backward(rows)
 
     def check_support(self, X: Array) -> None:
         """ValueError with the remedy where data X (n, d) are outside of the likelihood's support."""

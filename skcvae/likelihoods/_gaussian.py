@@ -10,13 +10,15 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from skcvae._checks import warn
+from skcvae._checks import choose, warn
+from skcvae._memory import blocks
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes
+from skcvae.likelihoods._rows import RowMap
 
 LOG_2PI = math.log(2 * math.pi)
 #: Rows whose neighbours are looked up for the default noise scale.
@@ -63,8 +65,8 @@ class FixedGaussian(_GaussianFamily):
 
     scale: Tensor
 
-    def __init__(self, offset: Array, unit: float, scale: Tensor) -> None:
-        super().__init__(offset, unit)
+    def __init__(self, offset: Array, unit: float, scale: Tensor, row_map: RowMap | None = None) -> None:
+        super().__init__(offset, unit, row_map)
         self.register_buffer("scale", scale)
 
     def statistics(self, x: Tensor) -> Tensor:
@@ -99,10 +101,10 @@ class FixedGaussian(_GaussianFamily):
         """One scale for all features stays one, their root mean square; where there is no residual the scale stays."""
         common = residual.square().mean().sqrt().expand(self.scale.shape)
         scale = (common if len(self.scale) == 1 else residual).to(self.scale)
-        return FixedGaussian(self.offset, self.unit, torch.where(scale > 0, scale, self.scale))
+        return FixedGaussian(self.offset, self.unit, torch.where(scale > 0, scale, self.scale), self.row_map)
 
     def tempered(self, epsilon: float) -> FixedGaussian:
-        return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon))
+        return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon), self.row_map)
 
     def tempering(self, epsilon: float) -> float:
         return 1 / epsilon
@@ -173,8 +175,8 @@ class LearnedGaussian(_MomentGaussian):
     floor : Tensor of shape (s,), the smallest scale
     """
 
-    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor) -> None:
-        super().__init__(offset, unit)
+    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor, row_map: RowMap | None = None) -> None:
+        super().__init__(offset, unit, row_map)
         self.register_buffer("floor", floor)
         self.free = nn.Parameter(_inverse_softplus(start / floor - 1))
 
@@ -212,8 +214,8 @@ class NetworkGaussian(_MomentGaussian):
 
     start: Tensor
 
-    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor) -> None:
-        super().__init__(offset, unit)
+    def __init__(self, offset: Array, unit: float, start: Tensor, floor: Tensor, row_map: RowMap | None = None) -> None:
+        super().__init__(offset, unit, row_map)
         self.register_buffer("start", start)
         self.register_buffer("floor", floor)
 
@@ -253,6 +255,13 @@ class GaussianLikelihood(Likelihood):
     floor : float, default=0.3
         Smallest scale that is learned, as a multiple of the one that it starts from. With as many components as features a
         learned scale has no interior optimum, so it needs one.
+    covariance : {"diagonal", "full"}, default="diagonal"
+        "full": rows are whitened first by their covariance, whose correlations are shrunk as Ledoit and Wolf do. The noise then has
+        this shape, :math:`\sigma^2 N`, and the units of the columns say nothing. `scale` must be one that is a function of X.
+    marginals : {"identity", "power"}, default="identity"
+        "power": each column that takes many values first goes through the monotone transform of Yeo and Johnson, where folds say
+        that one Gaussian of the column is the better for it. Scores count its Jacobian, samples come back through its inverse, and
+        those of a column that is never negative are not. `inverse_transform` and `reconstruct` then give a centre, and no mean.
 
     Examples
     --------
@@ -264,18 +273,35 @@ class GaussianLikelihood(Likelihood):
 
     scale: str | float | ArrayLike = "auto"
     floor: float = 0.3
+    covariance: str = "diagonal"
+    marginals: str = "identity"
 
     def bind(self, X: Array, weights: Array | None = None) -> Family:
-        offset, unit = mean_of_rows(X, weights), float(np.sqrt(_variance(X, weights).mean()))
+        row_map = self._row_map(X, weights)
+        rows = X if row_map is None else row_map.forward(X)
+        offset, unit = mean_of_rows(rows, weights), float(np.sqrt(_variance(rows, weights).mean()))
         if not unit > 0:
             raise ValueError("X has zero variance: every row is the same. Give data that vary.")
-        start = torch.as_tensor(self._start(X, weights) / unit)
+        start = torch.as_tensor(self._start(rows, weights) / unit)
         if not isinstance(self.scale, str) or self.scale in ("auto", "per_feature"):
-            return FixedGaussian(offset, unit, start)
+            return FixedGaussian(offset, unit, start, row_map)
         if not isinstance(self.floor, Real) or not 0 < self.floor <= 1:
             raise ValueError(f"floor must be a multiple of the starting scale in (0, 1], got {self.floor!r}. Use 0.3.")
         family = NetworkGaussian if self.scale == "network" else LearnedGaussian
-        return family(offset, unit, start, self.floor * start)
+        return family(offset, unit, start, self.floor * start, row_map)
+
+    def _row_map(self, X: Array, weights: Array | None) -> RowMap | None:
+        """What rows go through first, or None for nothing."""
+        covariance = choose("covariance", self.covariance, {"diagonal": False, "full": True})
+        marginals = choose("marginals", self.marginals, {"identity": False, "power": True})
+        if not (covariance or marginals):
+            return None
+        if not isinstance(self.scale, str):
+            raise ValueError(
+                f"scale must be a name where rows are whitened or transformed, got {self.scale!r}: a number in the units of X says "
+                f"nothing then. Use one of {', '.join(map(repr, AUTOMATIC))}."
+            )
+        return RowMap.of(X, weights, marginals, covariance)
 
     def _start(self, X: Array, weights: Array | None) -> Array:
         if isinstance(self.scale, str) and self.scale in AUTOMATIC:
@@ -312,7 +338,7 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
     counts = np.ones(len(X)) if weights is None else weights
     deviation = _deviation(X, weights)
     smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
-    rows, counts = _distinct(X - mean_of_rows(X, weights), counts)
+    rows, counts = _distinct(X, counts)
     rounding = [_rounding(column) for column in rows.T[deviation > 0]]
     spacing = math.sqrt(np.square(rounding).mean()) if rounding else 0.0
     if rounding and min(rounding) > 0 and len(rows) ** 2 <= counts.sum():
@@ -321,7 +347,9 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
             "to the rounding of the columns. Give a scale, or likelihood='bernoulli' for columns of 0 and 1."
         )
         return max(spacing, smallest)
-    distance = float(np.median(_neighbour_distances(rows, counts))) / math.sqrt(float(max(1, len(rounding))))
+    distance = float(np.median(_neighbour_distances(rows - mean_of_rows(X, weights), counts))) / math.sqrt(
+        float(max(1, len(rounding)))
+    )
     return max(distance, spacing, smallest)
 
 
@@ -346,10 +374,19 @@ def _neighbour_distances(rows: Array, counts: Array) -> Array:
 
 
 def _distinct(X: Array, weights: Array) -> tuple[Array, Array]:
-    """Different rows, and how many rows each of them stands for."""
-    content = np.ascontiguousarray(X + 0.0).view(np.dtype((np.void, X.dtype.itemsize * X.shape[1])))[:, 0]  # -0 is 0
-    _, first, inverse = np.unique(content, return_index=True, return_inverse=True)
-    return X[first], np.bincount(inverse, weights, len(first)).astype(np.float64)
+    """Different rows, and how many rows each of them stands for; X itself where all are."""
+    hashes = np.concatenate([_hashes(block) for block in blocks(X)])
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    return (X, weights) if len(first) == len(X) else (X[first], np.bincount(inverse, weights, len(first)).astype(np.float64))
+
+
+def _hashes(rows: Array) -> NDArray[np.uint64]:
+    """A number of 64 bits for each row, the same for the same numbers."""
+    bits = np.ascontiguousarray(rows + 0.0).view(np.uint64)  # -0 is 0
+    for shift in (32, 16, 8):  # a round number has its bits at one end, which products would lose
+        bits ^= bits >> np.uint64(shift)
+    factors = np.random.default_rng(0).integers(1, 2**63, rows.shape[1], dtype=np.uint64) | np.uint64(1)
+    return bits @ factors
 
 
 def _variance(X: Array, weights: Array | None) -> Array:

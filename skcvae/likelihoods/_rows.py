@@ -1,0 +1,186 @@
+"""What rows of data go through before a likelihood sees them: a monotone transform of each column, then a linear map."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.optimize import minimize_scalar
+from scipy.special import boxcox, inv_boxcox
+
+from skcvae.likelihoods._family import Array, mean_of_rows
+
+#: Powers that a column may have, and folds by which a power is compared with the column as it is.
+POWERS, N_FOLDS = (-2.0, 4.0), 5
+#: Different values that a column must have: others are counts and codes.
+FEWEST_VALUES = 20
+#: Nats of all rows together that a power must bring: what it brings to a normal column by chance is below that.
+FEWEST_NATS = 1.0
+#: What stands for no bound.
+UNBOUNDED = 1e300
+
+
+@dataclass(frozen=True, eq=False)
+class RowMap:
+    r"""From rows X to rows x that the likelihood standardises, :math:`x = R^{-1} y`, with y column by column
+
+    .. math:: y = \psi_\lambda\big((X - c)/s\big) \text{ where there is a power } \lambda, \qquad y = X \text{ elsewhere}
+
+    and :math:`\psi_\lambda` the transform of Yeo and Johnson (2000), which is the identity at 1.
+
+    Attributes
+    ----------
+    centre, spread, powers : arrays of shape (d,), c, s and :math:`\lambda`; 0, 1 and 1 where a column stays as it is
+    low, high : arrays of shape (d,), bounds of y beyond which the inverse is that of the bound
+    mean_log_slope : float, mean over the fitted rows of :math:`\sum_c \log dy_c/dX_c`
+    factor : array of shape (d, d), R, lower triangular; or None, the identity
+    """
+
+    centre: Array
+    spread: Array
+    powers: Array
+    low: Array
+    high: Array
+    mean_log_slope: float = 0.0
+    factor: Array | None = None
+
+    @classmethod
+    def of(cls, X: Array, weights: Array | None, marginals: bool, covariance: bool) -> RowMap:
+        """The map of rows (n, d) that count by weights (n,): powers of columns, and the factor of their shrunk covariance."""
+        d = X.shape[1]
+        found = cls(np.zeros(d), np.ones(d), np.ones(d), np.full(d, -UNBOUNDED), np.full(d, UNBOUNDED))
+        if marginals:
+            found = found._with_powers(X, weights)
+        if covariance:
+            y = found.columns(X)
+            found = replace(found, factor=_factor(y - mean_of_rows(y, weights), weights))
+        return found
+
+    def forward(self, X: Array) -> Array:
+        """x of X, (n, d)."""
+        y = self.columns(X)
+        return y if self.factor is None else np.ascontiguousarray(solve_triangular(self.factor, y.T, lower=True).T)
+
+    def backward(self, x: Array) -> Array:
+        """X of x, (n, d)."""
+        y = x if self.factor is None else x @ self.factor.T
+        bounded = np.clip(y, self.low, self.high)
+        rise, fall = inv_boxcox(np.maximum(bounded, 0), self.powers) - 1, 1 - inv_boxcox(np.maximum(-bounded, 0), 2 - self.powers)
+        return np.where(self._is_kept, y, self.centre + self.spread * np.where(bounded >= 0, rise, fall))
+
+    def columns(self, X: Array) -> Array:
+        """y of X, (n, d)."""
+        u = (X - self.centre) / self.spread
+        y = np.where(u >= 0, boxcox(1 + np.maximum(u, 0), self.powers), -boxcox(1 + np.maximum(-u, 0), 2 - self.powers))
+        return np.where(self._is_kept, X, y)
+
+    def log_slope(self, X: Array) -> Array:
+        r"""Log-determinant of the columns' transforms, :math:`\sum_c \log dy_c/dX_c`, (n,)."""
+        u = (X - self.centre) / self.spread
+        slopes = np.sign(u) * (self.powers - 1) * np.log1p(np.abs(u)) - np.log(self.spread)
+        return np.where(self._is_kept, 0.0, slopes).sum(1)
+
+    @property
+    def log_volume(self) -> float:
+        """Log-determinant of R."""
+        return 0.0 if self.factor is None else float(np.log(np.diag(self.factor)).sum())
+
+    def check(self, n_features: int) -> None:
+        """ValueError unless the parts have the shapes of rows of this width, and finite numbers in their ranges."""
+        parts = (self.centre, self.spread, self.powers, self.low, self.high)
+        shapes = [(n_features,)] * 5 + [(n_features, n_features)] * (self.factor is not None)
+        for part, shape in zip((*parts, *([] if self.factor is None else [self.factor])), shapes, strict=True):
+            if not isinstance(part, np.ndarray) or part.shape != shape or not np.isfinite(part).all():
+                raise ValueError("the map of rows has numbers of other shapes, or none")
+        is_whole = (self.spread > 0).all() and math.isfinite(self.mean_log_slope)
+        if not is_whole or (self.factor is not None and not (np.diag(self.factor) > 0).all()):
+            raise ValueError("the map of rows has no inverse")
+
+    @property
+    def _is_kept(self) -> NDArray[np.bool_]:
+        """Columns that stay as they are."""
+        return self.powers == 1
+
+    def _with_powers(self, X: Array, weights: Array | None) -> RowMap:
+        """With the powers of the columns that are the better for one."""
+        parts = np.array([_power_of(column, weights) for column in X.T]).T
+        found = replace(self, centre=parts[0], spread=parts[1], powers=parts[2], low=parts[3], high=parts[4])
+        return replace(found, mean_log_slope=float(mean_of_rows(found.log_slope(X)[:, None], weights)[0]))
+
+
+def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float, float, float]:
+    """Centre, spread, power and bounds of a column (n,); those of a column that stays as it is where folds say so.
+
+    A column that is never negative has its centre at 0, below which no value comes back.
+    """
+    kept = 0.0, 1.0, 1.0, -UNBOUNDED, UNBOUNDED
+    values, places = np.unique(column, return_inverse=True)
+    counts = np.bincount(places, weights, len(values)).astype(np.float64)
+    if len(values) < FEWEST_VALUES:
+        return kept
+    mean = float(np.average(values, weights=counts))
+    spread = math.sqrt(float(np.average(np.square(values - mean), weights=counts)))
+    centre = 0.0 if values[0] >= 0 else mean
+    u = (values - centre) / spread
+    if _gain(u, counts) <= FEWEST_NATS:
+        return kept
+    power, reach = _fitted_power(u, counts), u[-1] - u[0]
+    low, high = _transformed(np.array([0.0 if values[0] >= 0 else u[0] - reach, u[-1] + reach]), power)
+    return centre, spread, power, float(low), float(high)
+
+
+def _gain(u: Array, counts: Array) -> float:
+    """Nats that a power brings to one Gaussian of different values u with counts, by folds."""
+    fold, total = np.random.default_rng(0).permutation(len(u)) % N_FOLDS, 0.0
+    for number in range(N_FOLDS):
+        rest, held_out = fold != number, fold == number
+        power = _fitted_power(u[rest], counts[rest])
+        scores = []
+        for candidate in (power, 1.0):
+            y, others = _transformed(u[rest], candidate), _transformed(u[held_out], candidate)
+            mean = np.average(y, weights=counts[rest])
+            variance = np.average(np.square(y - mean), weights=counts[rest])
+            slope = np.sign(u[held_out]) * (candidate - 1) * np.log1p(np.abs(u[held_out]))
+            scores.append(counts[held_out] @ (slope - 0.5 * np.square(others - mean) / variance - 0.5 * math.log(variance)))
+        total += float(scores[0] - scores[1])
+    return total
+
+
+def _fitted_power(u: Array, counts: Array) -> float:
+    """The power of maximum likelihood under one Gaussian."""
+    slope = float(np.average(np.sign(u) * np.log1p(np.abs(u)), weights=counts))
+
+    def loss(power: float) -> float:
+        y = _transformed(u, power)
+        variance = np.average(np.square(y - np.average(y, weights=counts)), weights=counts)
+        return 0.5 * math.log(max(float(variance), 1e-300)) - (power - 1) * slope
+
+    return float(minimize_scalar(loss, bounds=POWERS, method="bounded", options={"xatol": 1e-4}).x)
+
+
+def _transformed(u: Array, power: float) -> Array:
+    """The transform of Yeo and Johnson."""
+    return np.where(u >= 0, boxcox(1 + np.maximum(u, 0), power), -boxcox(1 + np.maximum(-u, 0), 2 - power))
+
+
+def _factor(y: Array, weights: Array | None) -> Array:
+    r"""Cholesky factor of the covariance of centred rows y (n, d), with correlations shrunk as Ledoit and Wolf (2004) do.
+
+    Columns are scaled first, so that their units say nothing. Rows that count more than once enter as often.
+    """
+    deviation = np.sqrt(mean_of_rows(np.square(y), weights))
+    deviation[~(np.ptp(y, axis=0) > 0)] = deviation[np.ptp(y, axis=0) > 0].min()
+    rows, counts = y / deviation, np.ones(len(y)) if weights is None else weights
+    total, d = float(counts.sum()), y.shape[1]
+    covariance = (rows.T * counts) @ rows / total
+    level = float(np.trace(covariance)) / d
+    distance = float(np.square(covariance - level * np.eye(d)).sum())
+    noise = (float(counts @ np.square(np.square(rows).sum(1))) / total - float(np.square(covariance).sum())) / total
+    share = min(1.0, noise / distance) if distance > 0 else 1.0
+    shrunk = (1 - share) * covariance + share * level * np.eye(d)
+    smallest = float(np.linalg.eigvalsh(shrunk)[0])
+    ridge = max(0.0, 1e-6 * level - smallest)  # columns that are sums of others
+    return deviation[:, None] * np.linalg.cholesky(shrunk + ridge * np.eye(d))
