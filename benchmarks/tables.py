@@ -1,8 +1,8 @@
-"""Numeric tables: held-out log-likelihood at the defaults, beside one Gaussian and mixtures, on columns as they are and transformed.
+"""Numeric tables: held-out log-likelihood at the defaults, beside one Gaussian and mixtures, plain and on transformed columns.
 
-A quarter of the rows is held out at random, by the seed; columns are standardised by the fitted rows, and all scores are nats in these
-units. Columns that are no numbers and rows with missing cells are left out. Transformed columns have gone through scikit-learn's
-PowerTransformer, whose Jacobian the score counts.
+A quarter of the rows is held out at random, by the seed; columns are standardised by the fitted rows, and all scores are nats in
+these units. Columns that are no numbers and rows with missing cells are left out. Transformed columns have gone through
+scikit-learn's PowerTransformer, whose Jacobian the score counts.
 
 - `one Gaussian`: Ledoit-Wolf. `mixture`: GaussianMixture of 1 to 8 components and all covariance types, by BIC.
 - `CoupledVAE`, `VAE`: nothing else set; `table`: `likelihood="table"`. `seconds` is the fit's, of one core.
@@ -15,6 +15,7 @@ Run: python benchmarks/tables.py [--folder PATH] [--seeds 0 1 2] [--tables ...] 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 import warnings
@@ -124,10 +125,10 @@ def main() -> None:
         X = rows_of(name, arguments.folder)
         line: list[object] = [name, f"{X.shape[0]} x {X.shape[1]}"]
         for method in arguments.methods:
-            found = [
-                cells.row(lambda m=method, s=seed: cell(X, m, s), table=name, method=method, seed=seed) for seed in arguments.seeds
-            ]
-            nats = [row["nats"] for row in found]
+            nats = []
+            for seed in arguments.seeds:
+                compute = functools.partial(cell, X, method, seed)
+                nats.append(cells.row(compute, table=name, method=method, seed=seed)["nats"])
             spread = f" ± {np.std(nats, ddof=1):.2f}" if len(nats) > 1 else ""
             line.append(f"{np.mean(nats):.2f}{spread}")
         lines.append(line)

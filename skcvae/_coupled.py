@@ -62,8 +62,9 @@ class CoupledVAE(LatentVariableModel):
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable: a name, a `skcvae.priors.Prior`, a torch distribution, a function
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
-    likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
-        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
+    likelihood : {"gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
+        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone. "table",
+        for columns of unlike kinds and units, transforms and whitens them first: see `skcvae.likelihoods.GaussianLikelihood`.
     network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
         Architecture of the decoder, beside a linear map: a multilayer perceptron, transposed convolutions for square grey images,
         an object with parameters of its own, or torch modules or functions ``f(n_inputs, n_outputs)`` that return one. The

@@ -34,8 +34,9 @@ class InfoVAE(AutoencoderModel):
         Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
-    likelihood : {"gaussian", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
-        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone.
+    likelihood : {"gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
+        Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone. "table",
+        for columns of unlike kinds and units, transforms and whitens them first: see `skcvae.likelihoods.GaussianLikelihood`.
     network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
         Architecture of encoder and decoder.
     hidden_layer_sizes : sequence of int, default=(256, 256)

@@ -267,8 +267,8 @@ class GaussianLikelihood(Likelihood):
     --------
     >>> from skcvae import CoupledVAE
     >>> from skcvae.likelihoods import GaussianLikelihood
-    >>> CoupledVAE(likelihood=GaussianLikelihood(scale=0.1))
-    CoupledVAE(likelihood=GaussianLikelihood(scale=0.1, floor=0.3))
+    >>> CoupledVAE(likelihood=GaussianLikelihood(covariance="full")).likelihood.covariance
+    'full'
     """
 
     scale: str | float | ArrayLike = "auto"
