@@ -29,6 +29,8 @@ from skcvae.priors import Prior
 TINY = 1e-12
 #: Below this median effective sample size the score is dominated by its bias.
 FEWEST_EFFECTIVE_DRAWS = 10
+#: Above this Pareto k-hat a sum of weights has no error that its draws could tell.
+LARGEST_TAIL = 0.7
 NOISES = ("matched", "model", "mean")
 SOURCES = ("prior", "aggregate")
 #: What is told of a posterior of many rows that does not fit into memory.
@@ -217,7 +219,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         .. math:: \log \sum_j b_j\, p_{\mathrm{matched}}(x \mid z_j)
 
         over the cached pool, or by draws from the row's own proposal where the model has them and they do better. The estimate is
-        biased low where few draws carry the weight; a warning says so when the median effective sample size is below 10.
+        biased low where few draws carry the weight; a warning says so when the median effective sample size is below 10. A row
+        whose weights have a Pareto k-hat above 0.7 has an infinite error: its draws do not say how far the estimate is off.
 
         Parameters
         ----------
@@ -231,19 +234,22 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
         rows, record = self._checked(X), self._record
+        has_tails = return_std and not record.prior.is_atomic
         with self._answering(rows.dtype) as model:
 
             def estimate(block: NDArray) -> NDArray:
-                log_density, error = model.inference.log_density(model.standardised(block))
+                x = model.standardised(block)
+                log_density, error = model.inference.log_density(x)
                 volumes = torch.as_tensor(record.family.log_volumes(block)).to(log_density)
-                return as_array(torch.stack([log_density - volumes, error], 1))
+                tail = model.inference.density_tail(x) if has_tails else torch.zeros_like(error)
+                return as_array(torch.stack([log_density - volumes, error, tail], 1))
 
-            log_density, error = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
+            log_density, error, tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
         size = float(np.median(error) + TINY) ** -2
         warn_of_few_draws(record, "log-likelihood", size, "the score is biased low")
-        return (log_density, error) if return_std else log_density
+        return (log_density, np.where(tail > LARGEST_TAIL, np.inf, error).astype(error.dtype)) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of `score_samples` over the rows of X, in nats.

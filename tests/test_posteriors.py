@@ -259,3 +259,27 @@ def test_supporting_planes_touch_the_log_sum_from_below_and_hold_no_denormal_num
     torch.testing.assert_close(found[:1000], log_sum[:1000], rtol=0, atol=1e-5)
     assert (found <= log_sum + 1e-5).all()
     assert not ((planes.key != 0) & (planes.key.abs() < tiny)).any()
+
+
+def test_an_error_that_draws_do_not_tell_is_infinite(linear):
+    """Rows far off, of which a few draws have all the weight; where weights have a tail that is told, the error is theirs."""
+    X, _ = linear
+    model = CoupledVAE(2, max_iter=20, hidden_layer_sizes=(8,), schedule=Schedule(polish_rounds=0), random_state=0).fit(X)
+    score, error = model.score_samples(np.vstack([X[:50], 8 * X[:50]]), return_std=True)
+    assert np.isfinite(score).all()
+    assert not np.isnan(error).any()
+    tail = model._fitted.at(HOST).inference.density_tail(model._fitted.at(HOST).standardised(np.vstack([X[:50], 8 * X[:50]])))
+    np.testing.assert_array_equal(np.isinf(error), tail.numpy() > 0.7)
+    assert np.isinf(error[50:]).mean() > 0.5 > np.isinf(error[:50]).mean()
+
+
+def test_tails_are_of_the_weights_that_are_summed(linear):
+    X, model = linear
+    inference, x = model._fitted.at(HOST).inference, model._fitted.at(HOST).standardised(X[:40])
+    local = pareto_k(inference.local.log_weights(x).numpy())
+    pooled = inference.local.mixture.tail(x).numpy()
+    found = inference.density_tail(x).numpy()
+    assert all(value in pair for value, pair in zip(found, np.column_stack([local, pooled]), strict=True))
+    weights = np.concatenate([block.numpy() for block in inference.local.mixture.scores.blocks(model.likelihood_.statistics(x))])
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(pooled, pareto_k(np.log(weights)))

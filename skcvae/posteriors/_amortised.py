@@ -81,3 +81,6 @@ class AmortisedInference(Inference):
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.mixture.log_density(x) if self.local is None else self.local.log_density(x)
+
+    def density_tail(self, x: Tensor) -> Tensor:
+        return self.mixture.tail(x) if self.local is None else self.local.tail(x)

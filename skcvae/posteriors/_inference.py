@@ -63,6 +63,10 @@ class Inference(ABC):
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood in standardised units, (n,), and its relative standard error, (n,)."""
 
+    @abstractmethod
+    def density_tail(self, x: Tensor) -> Tensor:
+        """Pareto k-hat of the weights that `log_density` sums, (n,)."""
+
     def importance(self, x: Tensor) -> Iterator[Tensor]:
         """Normalised importance weights in blocks of rows, (b, m): those of the posterior's draws."""
         for weights, _ in self.weights(x):
@@ -129,6 +133,9 @@ class PoolInference(Inference):
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.mixture.log_density(x)
 
+    def density_tail(self, x: Tensor) -> Tensor:
+        return self.mixture.tail(x)
+
 
 def weighted_moments(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
     """Means (n, k) and covariances (n, k, k) of draws (m, k) under each row's weights (n, m).
@@ -191,3 +198,6 @@ class LocalInference(Inference):
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.local.log_density(x)
+
+    def density_tail(self, x: Tensor) -> Tensor:
+        return self.local.tail(x)

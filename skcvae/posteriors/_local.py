@@ -13,7 +13,7 @@ from skcvae import _kernels
 from skcvae.likelihoods import Family
 from skcvae.posteriors._coordinates import Coordinates
 from skcvae.posteriors._encoder import normal_scores
-from skcvae.posteriors._pool import Mixture, relative_error
+from skcvae.posteriors._pool import Mixture, relative_error, tail_of
 
 #: Draws of a row's own proposal, and of the prior beside them.
 LOCAL_DRAWS, DEFENSIVE_DRAWS = 256, 256
@@ -130,6 +130,15 @@ class LocalDraws:
         pooled, pooled_error = self.mixture.log_density(x)
         better = local_error < pooled_error
         return torch.where(better, local, pooled), torch.where(better, local_error, pooled_error)
+
+    def tail(self, x: Tensor) -> Tensor:
+        """Pareto k-hat of the weights of the estimate that `log_density` chooses, (n,)."""
+        log_weights = self.log_weights(x)
+        found = tail_of(log_weights)
+        is_pooled = relative_error(size(log_weights), log_weights.shape[1]) >= self.mixture.log_density(x)[1]
+        if is_pooled.any():
+            found[is_pooled] = self.mixture.tail(x[is_pooled])
+        return found
 
 
 def moments(log_weights: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from skcvae import _kernels
 from skcvae._place import Place
 from skcvae.likelihoods import Family
+from skcvae.posteriors._pareto import pareto_k
 
 #: Keys of at most this many numbers are converted whole to the precision of the rows: 16 MiB in float64.
 FEW_NUMBERS = 2**21
@@ -129,6 +130,16 @@ class Mixture:
         log_sum = self.scores.log_sum(statistics)
         size = self.scores.effective_size(statistics, log_sum)
         return log_sum - self.family.carrier(x), relative_error(size, len(self.scores.bias))
+
+    def tail(self, x: Tensor) -> Tensor:
+        """Pareto k-hat of the weights of each standardised row, (n,)."""
+        return torch.cat([tail_of(block.log()) for block in self.scores.blocks(self.family.statistics(x))])
+
+
+def tail_of(log_weights: Tensor) -> Tensor:
+    """Pareto k-hat of each row of log-weights (n, m), (n,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return torch.as_tensor(pareto_k(log_weights.double().cpu().numpy())).to(log_weights)
 
 
 def relative_error(size: Tensor, n_draws: int) -> Tensor:
