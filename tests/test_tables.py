@@ -232,6 +232,17 @@ def test_a_warm_fit_keeps_the_map(X):
     np.testing.assert_array_equal(model.fit(2 * X).likelihood_.row_map.factor, before.factor)
 
 
+def test_rows_of_few_cells_are_not_whitened():
+    """Their noise is the rounding of the columns."""
+    X = np.random.default_rng(0).integers(0, 2, (500, 4)).astype(float)
+    with pytest.warns(UserWarning, match="16 different rows among 500"):
+        family = GaussianLikelihood(covariance="full", marginals="power").bind(X)
+    assert family.row_map.factor is None
+    assert float(family.scale[0]) * family.unit == pytest.approx(1 / np.sqrt(12))
+    with pytest.warns(UserWarning, match="16 different rows among 500"):
+        assert GaussianLikelihood(covariance="full").bind(X).row_map is None
+
+
 def test_few_rows_of_many_columns():
     X = np.random.default_rng(0).gamma(1.0, size=(12, 40))
     model = clone(MODELS["CoupledVAE"]).fit(X)

@@ -301,6 +301,8 @@ class GaussianLikelihood(Likelihood):
                 f"scale must be a name where rows are whitened or transformed, got {self.scale!r}: a number in the units of X says "
                 f"nothing then. Use one of {', '.join(map(repr, AUTOMATIC))}."
             )
+        if covariance and _are_few_cells(*_distinct(X, weights)):  # whose rounding is that of the columns
+            return RowMap.of(X, weights, marginals, False) if marginals else None
         return RowMap.of(X, weights, marginals, covariance)
 
     def _start(self, X: Array, weights: Array | None) -> Array:
@@ -335,13 +337,12 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
     >>> bool(np.isclose(noise_scale(10 * X), 10 * noise_scale(X)))
     True
     """
-    counts = np.ones(len(X)) if weights is None else weights
     deviation = _deviation(X, weights)
     smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
-    rows, counts = _distinct(X, counts)
+    rows, counts = _distinct(X, weights)
     rounding = [_rounding(column) for column in rows.T[deviation > 0]]
     spacing = math.sqrt(np.square(rounding).mean()) if rounding else 0.0
-    if rounding and min(rounding) > 0 and len(rows) ** 2 <= counts.sum():
+    if _are_few_cells(rows, counts):
         warn(
             f"X has {len(rows)} different rows among {counts.sum():.0f}, so that its density is that of the noise, which is put "
             "to the rounding of the columns. Give a scale, or likelihood='bernoulli' for columns of 0 and 1."
@@ -351,6 +352,12 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
         float(max(1, len(rounding)))
     )
     return max(distance, spacing, smallest)
+
+
+def _are_few_cells(rows: Array, counts: Array) -> bool:
+    """Whether different rows (m, d) with counts are the cells of columns of few values, each many times."""
+    varying = rows.T[np.ptp(rows, axis=0) > 0]
+    return len(rows) ** 2 <= counts.sum() and all(_rounding(column) > 0 for column in varying) and len(varying) > 0
 
 
 def _rounding(values: Array) -> float:
@@ -373,11 +380,12 @@ def _neighbour_distances(rows: Array, counts: Array) -> Array:
     return distances[:, -1].repeat(repeats)
 
 
-def _distinct(X: Array, weights: Array) -> tuple[Array, Array]:
+def _distinct(X: Array, weights: Array | None) -> tuple[Array, Array]:
     """Different rows, and how many rows each of them stands for; X itself where all are."""
+    counts = np.ones(len(X)) if weights is None else weights
     hashes = np.concatenate([_hashes(block) for block in blocks(X)])
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    return (X, weights) if len(first) == len(X) else (X[first], np.bincount(inverse, weights, len(first)).astype(np.float64))
+    return (X, counts) if len(first) == len(X) else (X[first], np.bincount(inverse, counts, len(first)).astype(np.float64))
 
 
 def _hashes(rows: Array) -> NDArray[np.uint64]:
