@@ -118,7 +118,10 @@ class Model:
 
 @torch.no_grad()
 def start(model: Model, temperature: float) -> None:
-    """Lay the decoder's linear part along the principal axes, and regress the encoder's onto where its noisy images came from."""
+    """Set the decoder's linear part to the principal axes, and fit the encoder's to undo it.
+
+    Draws of the prior are decoded, noise is added, and least squares predict each draw from its noisy output.
+    """
     z = model.data.place.tensor(model.prior.quasi_sample(PRIOR_DRAWS, model.rng))
     some, counts = model.data.representative(model.rng)
     weight, bias = model.family.linear_start(some, model.decoder.inputs(z[:1]).shape[1], temperature, counts)

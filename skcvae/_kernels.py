@@ -189,7 +189,10 @@ def _sum_both(
 
 
 def _in_parts(rows: Tensor) -> Tensor:
-    """Rows (m, n) as the parts (p, m/p, n) that torch's threads had in the operation before, and still have in their caches."""
+    """Rows (m, n) in one part for each of torch's threads, (p, m/p, n).
+
+    The operation before split them in the same way, so that each thread finds its rows in its cache.
+    """
     n_threads = torch.get_num_threads() if rows.device.type == "cpu" else 1
     return rows.view(n_threads if len(rows) % n_threads == 0 else 1, -1, rows.shape[1])
 

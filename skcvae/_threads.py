@@ -117,7 +117,10 @@ def step_operations(module: nn.Module, rows: Tensor, n_rows: int) -> float:
 
 
 def _set(n_threads: int, others: int) -> None:
-    """Set this thread's number; threads that begin later take the last number that any thread has set, so another sets theirs."""
+    """Set torch's number of threads for this thread, and `others` for threads that begin later.
+
+    A new thread inherits the number that any thread set last: a helper thread sets `others` after this one has set its own.
+    """
     torch.get_num_threads()  # a thread that first asked later would take the others' number
     torch.set_num_threads(n_threads)
     other = threading.Thread(target=torch.set_num_threads, args=(others,))

@@ -1,6 +1,7 @@
 """Imports only point down: the table of CONTRIBUTING.md, checked from the syntax trees."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -11,25 +12,9 @@ from skcvae import CoupledVAE, _kernels
 from skcvae.schedule import Schedule
 
 PACKAGE = Path(__file__).parents[1] / "skcvae"
-ROWS = [
-    ["__init__"],
-    ["_coupled", "_vae", "_wae", "_infovae"],
-    ["display"],
-    ["_autoencoder"],
-    ["_base", "metrics", "datasets"],
-    ["_fitting"],
-    ["_phases"],
-    ["_amortise", "_persistence"],
-    ["_training", "_callbacks", "_fitted"],
-    ["_data", "objectives", "posteriors"],
-    ["priors", "likelihoods", "transport", "divergences"],
-    ["networks", "_pot", "schedule"],
-    ["_context"],
-    ["_kernels", "_checkpoint", "_random", "_place"],
-    ["_files"],
-    ["_checks", "_threads"],
-    ["_memory"],
-]
+TABLE = (PACKAGE.parent / "CONTRIBUTING.md").read_text()
+#: Rooms of each row of the table, from the highest to the lowest.
+ROWS = [re.findall(r"`(\w+)`", rooms) for rooms in re.findall(r"^\| \d+ \| ([^|]*) \|", TABLE, re.MULTILINE)]
 FILES = sorted(PACKAGE.rglob("*.py"))
 LEVEL = {room: -row for row, rooms in enumerate(ROWS) for room in rooms}
 

@@ -67,7 +67,7 @@ class Draws:
 
 @dataclass(frozen=True, eq=False)
 class Varying:
-    """Which statistics vary over the data: no plan depends on the others, which no product needs to run over.
+    """The statistics that differ between rows. A constant one adds the same to the cost of every row, and changes no plan.
 
     Attributes
     ----------

@@ -149,7 +149,8 @@ class Laplace(nn.Module):
     def _information(self, output: Tensor, jacobian: Tensor) -> Tensor:
         """Fisher information J' F J of y in double precision, (n, r, r).
 
-        F is the curvature in the output of the cost of the mean statistics there, where the slope is zero.
+        F is the Hessian of the negative log-likelihood with respect to the decoder's output. The expected statistics take the place
+        of the row's, so that the gradient is zero.
         """
         n_rows, _, r = jacobian.shape
         columns = jacobian.mT.flatten(0, 1)  # (n r, p), each beside a copy of its row's output
