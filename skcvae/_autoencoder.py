@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
 import numbers
 from abc import abstractmethod
 from typing import Any, Self, cast
@@ -156,12 +158,20 @@ class AutoencoderModel(LatentVariableModel):
     def _found(
         self, model: _amortise.Model, losses: Curve, scores: list[float] | None, converged: bool, n_aggregate: int
     ) -> AutoencoderFit:
-        """The record; where the loss does not set the noise, its scale is put to what the decoder leaves."""
+        """The record, with a noise that the decoder keeps to.
+
+        Where the loss has no divergence of the rows it does not set the noise, whose scale then is the residual. Elsewhere it is
+        the plan's, or the residual where that is clearly above: at a small weight of the divergence the plan's is next to nothing.
+        """
         kl_weight = self._setting().kl_weight
         is_taught = kl_weight > 0
         held_volume = 0.0 if model.held_out is None else model.held_out.log_volume
         temperature, trained_family = kl_weight if is_taught else 1.0, host_copy(model.family)
-        family = trained_family if is_taught else host_copy(trained_family.refitted(_amortise.residual(model).cpu()))
+        if is_taught:
+            same_draws = dataclasses.replace(model, rng=copy.deepcopy(model.rng))
+            family = host_copy(trained_family.at_least(_amortise.residual(same_draws).cpu() / math.sqrt(temperature)))
+        else:
+            family = host_copy(trained_family.refitted(_amortise.residual(model).cpu()))
         return AutoencoderFit(
             prior=model.prior,
             decoder=host_copy(model.decoder),

@@ -31,7 +31,7 @@ KIND = "skcvae checkpoint 2"
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 #: Parameters that do not change what a fit finds, or only by how far it came.
 WITHOUT_EFFECT = ("checkpoint", "verbose", "max_time")
-#: Types of a state's numbers and their names.
+#: Names under which a packed state has what is neither a number nor text: tensors, arrays, tuples and mappings.
 TAGS = ("tensor", "array", "tuple", "items")
 
 

@@ -32,7 +32,7 @@ NARROW = 4
 WIDE = 64
 #: exp(-80) is the smallest weight that is not denormal in float32; smaller ones only slow products and sums down.
 SMALLEST_LOGIT = -80.0
-#: A sum that counts all smaller ones as this large is right to exp(-16) where it is this far above that.
+#: `_softmax` raises logits to at least the smallest one. A sum whose logarithm is above this is right to a relative exp(-16).
 KNOWN_ABOVE = SMALLEST_LOGIT + 16
 #: Weights above exp(40) say "starved", and their squares would overflow float32.
 LARGEST_LOG_MASS = 40.0

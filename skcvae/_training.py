@@ -31,7 +31,7 @@ class Diverged(FloatingPointError):
 
 @dataclass
 class Plateau:
-    """Stops when the average of a loss over `patience` windows is not below that over the `patience` windows before by `tol`.
+    """Reached when the mean loss of the last `patience` windows is less than `tol` below that of the `patience` windows before.
 
     `tol` is a share of the earlier average, or where the loss has no natural zero (`relative=False`) a difference.
     """
@@ -107,9 +107,9 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) ->
 
 
 class Cycle:
-    """The learning rate's factor over a training of at most `n_steps`: `one_cycle`, and from a plateau on a cosine to zero.
+    """The learning rate's factor over a training of at most `n_steps`: `one_cycle`, and after a plateau a cosine to zero.
 
-    A training that stopped at a plateau would stop at a high rate, and most of what it gains is gained while the rate falls.
+    The loss falls most while the learning rate falls, so that a training does not end at the plateau itself.
     """
 
     def __init__(self, n_steps: int) -> None:
@@ -203,7 +203,7 @@ class Pace:
 def repeat(step: Callable[[int], bool], n_steps: int, pace: Pace, description: str | None = None, first: int = 0) -> int:
     """Call `step(t)` for t = first, first + 1, ... below `n_steps` until it returns True or the time is over; returns the next t.
 
-    The bar shows steps that have a description. One step at least is made.
+    The bar shows steps that have a description. The time is looked at after a step, so that one is made where there is one.
     """
     if description is not None:
         pace.begin(description, n_steps, first)

@@ -112,6 +112,24 @@ def test_wae_s_noise_is_the_residual(linear_data):
     np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
 
 
+@pytest.mark.parametrize("model", [VAE(beta=0.01), InfoVAE(alpha=0.99, lambd=2.0)], ids=repr)
+def test_noise_is_not_below_what_the_decoder_leaves(model):
+    """At a small weight of the divergence the plan's noise is next to nothing, and the score was that of nothing else."""
+    rng = np.random.default_rng(0)
+    X = np.concatenate([0.5 * rng.normal(size=(600, 4)) + 2, 0.5 * rng.normal(size=(600, 4)) - 2])
+    model = clone(model).set_params(max_iter=600, random_state=0).fit(X[::2])
+    residual = np.sqrt(np.square(X[::2] - model.reconstruct(X[::2])).mean())
+    scale = float(model.likelihood_.scale[0]) * model.likelihood_.unit * np.sqrt(model._fitted.temperature)
+    assert scale == pytest.approx(residual, rel=0.1)
+    assert model.score(X[1::2]) > -8
+    assert model.score(model.sample(4000, random_state=0)) == pytest.approx(model.score(X[1::2]), abs=1.5)
+
+
+def test_noise_of_the_plan_stays_where_the_decoder_keeps_to_it(linear_data):
+    model = VAE(**QUICK).fit(linear_data)
+    assert torch.equal(model.likelihood_.scale, model._fitted.trained_family.scale)
+
+
 def test_wae_s_noise_is_the_residual_of_validation_rows_where_there_are_some():
     """Forty rows of pure noise in five features: fitted, little is left of them; of others nearly all."""
     X, X_val = np.split(np.random.default_rng(0).normal(size=(65, 5)), [40])

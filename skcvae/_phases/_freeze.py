@@ -67,10 +67,10 @@ class Frozen:
 def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
     """Solve the potential of the frozen decoder on a pool that grows until fresh draws certify the data marginal.
 
-    Five iterations and a certificate say what is missing. A potential takes in the noise of the draws that it is solved on: the
-    pool grows where the error on them is well below that on fresh ones; and where both are large and fall no more, on a pool with
-    few draws a row, whose plan no iterations solve. Elsewhere more draws would not help, and more iterations do, on a fresh pool:
-    near the solution many in one go, as their acceleration needs. The solve ends where draws would help and no pool is larger.
+    Five iterations are followed by a certificate. The pool grows in two cases: the error on its own draws is far below that on
+    fresh ones, as a potential takes in the noise of its draws; or both errors are large and no longer fall, and the pool has few
+    draws a row. Otherwise more iterations follow on a fresh pool of the same size, near the solution up to forty, as their
+    acceleration needs. The solve ends where the pool would have to grow and no pool is larger.
     """
     schedule, n_iter, before = problem.schedule, 0, math.inf
     tol = schedule.marginal_tol

@@ -31,8 +31,6 @@ STEPS_AT_ONCE = 64
 HARD_SHARE = 0.9
 #: A regression ends early below this share of the tolerance.
 REGRESSED_SHARE = 0.1
-#: In the last stage a residual of this many tolerances settles: a round takes about a fifth of it off the value.
-SETTLED_RESIDUALS = 2
 #: Nats a feature, of all rows together, by which a round must lower the value: less is what it gains of its own rows alone.
 FEWEST_NATS = 1.0
 
@@ -103,8 +101,8 @@ def polish(course: Course[Problem], layouts: list[Layout]) -> Polished:
     """Rounds of regression onto the barycentres of the plan, frozen on many draws, while the semi-dual falls by `tol`.
 
     A short round is made from every layout, and the one that then has the lowest semi-dual goes on. The problem is left at the
-    best round. Minus the score of validation rows takes the place of the semi-dual where there are some, and that of a sample
-    where every round has other rows. A fit that is asked to stop has no further round.
+    best round. Rounds are compared by the negative score of validation rows where there are some, by that of a fixed sample where
+    every round has other rows, and by the semi-dual otherwise. A fit that is asked to stop has no further round.
     """
     schedule = course.root.schedule
     if course.stopped or schedule.polish_rounds == 0:

@@ -46,7 +46,7 @@ class Setting:
 
     @property
     def softness(self) -> float:
-        r"""Softness of the prior's marginal, :math:`\\epsilon/(\\epsilon + \\varsigma)`, kept while the temperature falls."""
+        r"""Softness of the prior's marginal, :math:`\epsilon/(\epsilon + \varsigma)`, kept while the temperature falls."""
         return self.epsilon / (self.epsilon + self.varsigma)
 
 

@@ -148,6 +148,10 @@ class Family(nn.Module, ABC):
         """The family with its fixed scale, if it has one, put to the root mean square residual (d,) of the features."""
         return self
 
+    def at_least(self, residual: Tensor) -> Family:
+        """The family with its fixed scale, if it has one, raised where the residual (d,) of the features is clearly above it."""
+        return self
+
     def settle(self, output: Tensor, barycentre: Tensor, weight: Tensor) -> None:
         """Put parameters that all draws share to their optimum under a plan; most families have none.
 

@@ -25,6 +25,8 @@ LOG_2PI = math.log(2 * math.pi)
 NEIGHBOUR_QUERIES = 1000
 #: The default noise scale is at least this fraction of the data's own.
 SMALLEST_SCALE = 1e-3
+#: A residual this many times the scale says that the scale is too small for the decoder.
+CLEARLY_ABOVE = 1.1
 #: Scales that are functions of X.
 AUTOMATIC = ("auto", "per_feature", "learned", "learned_per_feature", "network")
 
@@ -102,6 +104,11 @@ class FixedGaussian(_GaussianFamily):
         common = residual.square().mean().sqrt().expand(self.scale.shape)
         scale = (common if len(self.scale) == 1 else residual).to(self.scale)
         return FixedGaussian(self.offset, self.unit, torch.where(scale > 0, scale, self.scale), self.row_map)
+
+    def at_least(self, residual: Tensor) -> FixedGaussian:
+        fitted = self.refitted(residual).scale
+        scale = torch.where(fitted > CLEARLY_ABOVE * self.scale, fitted, self.scale)
+        return FixedGaussian(self.offset, self.unit, scale, self.row_map)
 
     def tempered(self, epsilon: float) -> FixedGaussian:
         return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon), self.row_map)

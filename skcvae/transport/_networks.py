@@ -47,7 +47,7 @@ class NetworkSolver(Solver):
         check_integers(f"hidden_layer_sizes of {type(self).__name__}", self.hidden_layer_sizes, (128, 128))
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
-        """Gradient steps on a fixed set of draws until `tol`, at most `max_iter`; the state is the semi-dual's at all data."""
+        """Gradient steps on fixed draws until `marginal_tol`, at most `max_iter`; the state is the semi-dual's at all data."""
         epsilon = check_epsilon(epsilon)
         n_inputs = None if target.points is None else target.points.shape[1]
         running = self.begin(source, n_inputs, torch.Generator(source.carrier.device).manual_seed(0))

@@ -269,8 +269,8 @@ def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float, 
     if target.products is None and len(potential) > _kernels.MOST_SWEPT:
         side = prior_side(source, target, potential, epsilon)
         masses = log_mass(source, target, potential, side.prior_potential, epsilon)
-        sums = side.log_density, side.dual_value, side.barycentre
-        return State(source, target, epsilon, potential, side.prior_potential, masses, *sums)
+        parts = side.prior_potential, masses, side.log_density, side.dual_value
+        return State(source, target, epsilon, potential, *parts, average=side.barycentre)
     return _at_once(source, target, potential, epsilon, with_barycentres)
 
 

@@ -52,7 +52,7 @@ class SemiDual(VectorSolver):
         return Solution(state, self.batch_max_iter, state.marginal_error <= self.batch_marginal_tol)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
-        """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `tol`."""
+        """Accelerated Sinkhorn iterations on a fixed set of draws, from a given potential (n,) or zero, until `marginal_tol`."""
         epsilon = check_epsilon(epsilon)
         target = with_products(source, target)
         iteration = _Accelerated(source, target, epsilon)
@@ -94,7 +94,7 @@ class GradientAscent(SemiDual):
         return state.potential - self.step_size * state.epsilon * state.log_mass.expm1()
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
-        """The same steps on a fixed set of draws until `tol`, at most `max_iter`."""
+        """The same steps on a fixed set of draws until `marginal_tol`, at most `max_iter`."""
         epsilon = check_epsilon(epsilon)
         target = with_products(source, target)
         state = evaluate(source, target, with_zeros(source, potential), epsilon)
@@ -130,7 +130,7 @@ class Sinkhorn(VectorSolver):
         return Solution(solution.state, solution.n_iter, solution.state.marginal_error <= self.batch_marginal_tol)
 
     def solve(self, source: Source, target: Target, epsilon: float, potential: Tensor | None = None) -> Solution:
-        """POT's iterations from a given potential (n,) or zero, until `tol`."""
+        """POT's iterations from a given potential (n,) or zero, until `marginal_tol`."""
         epsilon = check_epsilon(epsilon)
         start = with_zeros(source, potential)
         found = self._by_pot(source, target, epsilon, start)
