@@ -1,11 +1,14 @@
 """Numeric tables: held-out log-likelihood at the defaults, beside one Gaussian and mixtures, plain and on transformed columns.
 
-A quarter of the rows is held out at random, by the seed; columns are standardised by the fitted rows, and all scores are nats in
-these units. Columns that are no numbers and rows with missing cells are left out. Transformed columns have gone through
-scikit-learn's PowerTransformer, whose Jacobian the score counts.
+A quarter of the rows is held out at random, by the seed; all scores are nats in units of the fitted rows' deviations. Columns that
+are no numbers and rows with missing cells are left out. Transformed columns have gone through scikit-learn's PowerTransformer, as
+they come, and the score counts its Jacobian.
 
-- `one Gaussian`: Ledoit-Wolf. `mixture`: GaussianMixture of 1 to 8 components and all covariance types, by BIC.
-- `CoupledVAE`, `VAE`: nothing else set; `table`: `likelihood="table"`. `seconds` is the fit's, of one core.
+- `one Gaussian`: Ledoit-Wolf. `mixture`: GaussianMixture of 1 to 8 components and all covariance types, by BIC. Both have
+  standardised columns, or transformed ones.
+- `CoupledVAE`: nothing else set, on standardised columns. `table`: `likelihood="table"`, on columns as they come.
+
+`seconds` is the fit's and the score's, of one core.
 
 Tables of scikit-learn, and the CSV files of a folder.
 
@@ -67,6 +70,16 @@ def mixture(fitted: Array, held_out: Array, seed: int) -> Array:
     return min(models, key=lambda model: model.bic(fitted)).score_samples(held_out)  # type: ignore[no-any-return]
 
 
+def standardised(score: Score) -> Score:
+    """The same on standardised columns."""
+
+    def of(fitted: Array, held_out: Array, seed: int) -> Array:
+        scaler = StandardScaler().fit(fitted)
+        return score(scaler.transform(fitted), scaler.transform(held_out), seed) - np.log(scaler.scale_).sum()
+
+    return of
+
+
 def transformed(score: Score) -> Score:
     """The same on transformed columns."""
 
@@ -83,11 +96,11 @@ def ours(kind: type, **params: object) -> Score:
 
 
 METHODS: dict[str, Score] = {
-    "one Gaussian": one_gaussian,
+    "one Gaussian": standardised(one_gaussian),
     "one Gaussian, transformed": transformed(one_gaussian),
-    "mixture": mixture,
+    "mixture": standardised(mixture),
     "mixture, transformed": transformed(mixture),
-    "CoupledVAE": ours(CoupledVAE),
+    "CoupledVAE": standardised(ours(CoupledVAE)),
     "CoupledVAE, table": ours(CoupledVAE, likelihood="table"),
     "VAE, table": ours(VAE, likelihood="table"),
 }
@@ -104,9 +117,9 @@ def rows_of(name: str, folder: Path | None) -> Array:
 def cell(X: Array, method: str, seed: int) -> dict[str, float]:
     fitted, held_out = train_test_split(X, random_state=seed)
     varies = fitted.std(0) > 0
-    scaler = StandardScaler().fit(fitted[:, varies])
+    fitted, held_out = fitted[:, varies], held_out[:, varies]
     begin = time.process_time()
-    scores = METHODS[method](scaler.transform(fitted[:, varies]), scaler.transform(held_out[:, varies]), seed)
+    scores = METHODS[method](fitted, held_out, seed) + np.log(fitted.std(0)).sum()
     return {"nats": float(scores.mean()), "seconds": time.process_time() - begin, "n": len(X), "d": int(varies.sum())}
 
 

@@ -106,6 +106,20 @@ def test_a_sum_of_others_and_a_constant_have_an_inverse(X):
     np.testing.assert_allclose(found.backward(found.forward(more)), more, rtol=1e-6, atol=1e-6)
 
 
+def test_samples_pile_up_at_no_bound():
+    """Of columns that range over decades, positive ones and ones with zeros and of either sign."""
+    rng = np.random.default_rng(0)
+    X = np.exp(2 * rng.normal(size=(400, 1)) + 0.3 * rng.normal(size=(400, 3)))
+    X[:, 1] = np.maximum(X[:, 1] - 0.05, 0)
+    X[:, 2] -= np.median(X[:, 2])
+    model = clone(MODELS["CoupledVAE"]).fit(X)
+    samples = model.sample(4000, random_state=0)
+    for column in (0, 2):
+        assert len(np.unique(samples[:, column])) > 3990
+    assert (samples[:, :2] >= 0).all()
+    assert samples.max() > X.max() / 10
+
+
 # The likelihood.
 
 

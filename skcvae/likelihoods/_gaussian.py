@@ -267,8 +267,9 @@ class GaussianLikelihood(Likelihood):
         this shape, :math:`\sigma^2 N`, and the units of the columns say nothing. `scale` must be one that is a function of X.
     marginals : {"identity", "power"}, default="identity"
         "power": each column that takes many values first goes through the monotone transform of Yeo and Johnson, where folds say
-        that one Gaussian of the column is the better for it. Scores count its Jacobian, samples come back through its inverse, and
-        those of a column that is never negative are not. `inverse_transform` and `reconstruct` then give a centre, and no mean.
+        that one Gaussian of the column is the better for it. Scores count its Jacobian and samples come back through its inverse.
+        Samples of a column that is never negative are not, so give columns as they come. `inverse_transform` and `reconstruct`
+        then give a centre, and no mean.
 
     Examples
     --------
