@@ -26,7 +26,7 @@ class InfoVAE(AutoencoderModel):
 
     :math:`(\alpha, \lambda) = (0, 1)` is the VAE, :math:`\alpha + \lambda = 1` the :math:`\beta`-VAE with
     :math:`\beta = 1 - \alpha`, and (1, 1) with the adversarial divergence the adversarial autoencoder. At :math:`\alpha = 1` the
-    loss says nothing of the noise that is left, which is then set as in `WAE`.
+    loss says nothing of the noise that is left, which is then set as in `WAE`; near it the noise is not below that either.
 
     Parameters
     ----------
