@@ -20,7 +20,7 @@ class SlicedWasserstein(Divergence):
     .. math:: \frac1L \sum_{l=1}^L \int_0^1 \left(F_l^{-1}(t) - G_l^{-1}(t)\right)^2 dt
 
     with F and G the distribution functions of the codes and the draws along direction l, uniform on the unit sphere and fresh at
-    every call. The integral is exact for samples of any sizes (`ot.wasserstein_1d`).
+    every call. The integral is exact for samples of any sizes; it is POT's ``ot.wasserstein_1d``.
 
     Parameters
     ----------
