@@ -33,17 +33,23 @@ TESTS = [
         "encoders",
         "encoders_laplace",
         "real_sizes",
+        "weights",
+        "sample_weight",
+        "tables",
     )
 ]
 #: Tests that come first for a file or a room, as they are the likeliest to fail.
 LIKELIEST = {
     "posteriors": ("encoders", "posteriors", "real_sizes", "coupled"),
     "priors": ("priors",),
-    "likelihoods": ("likelihoods",),
-    "transport": ("transport", "propositions"),
+    "_data.py": ("weights", "sample_weight"),
+    "_base.py": ("posteriors",),
+    "_autoencoder.py": ("autoencoders",),
+    "likelihoods": ("likelihoods", "tables"),
+    "transport": ("transport", "propositions", "weights"),
     "_amortise.py": ("autoencoders", "encoders"),
     "_fitted.py": ("factors", "coupled"),
-    "_phases": ("coupled", "solvers"),
+    "_phases": ("coupled", "solvers", "sample_weight"),
 }
 #: File, what stands there, and what is put in its place.
 MUTATIONS = [
@@ -58,8 +64,8 @@ MUTATIONS = [
     ("transport/_problem.py", "exact_rows = state.potential - state.epsilon * state.log_mass", "exact_rows = state.potential"),
     (
         "transport/_problem.py",
-        "bias = (potential - source.carrier) / epsilon",
-        "bias = (potential + source.carrier) / epsilon",
+        "bias = (potential - self.carrier) / epsilon",
+        "bias = (potential + self.carrier) / epsilon",
     ),
     ("transport/_networks.py", "v if rho == 0 else", "v if rho == 0 else 2 *"),
     ("transport/_networks.py", "clamp(max=LARGEST_EXPONENT).expm1())", "clamp(max=LARGEST_EXPONENT).exp())"),
@@ -99,6 +105,25 @@ MUTATIONS = [
     ("priors/_base.py", "centred.T * weights) @ centred", "centred.T) @ centred"),
     ("priors/_given.py", "(total + 1).unsqueeze(-1)", "total.unsqueeze(-1)"),
     ("priors/_given.py", "within + _square(means - mean)", "within"),
+    ("transport/_problem.py", "masses = masses - source.log_weights", "masses = masses + 0 * source.log_weights"),
+    ("transport/_problem.py", "else bias + self.log_weights", "else bias"),
+    ("transport/_semidual.py", "(0.5 * self.source.log_weights).exp()", "(0.0 * self.source.log_weights).exp()"),
+    ("_phases/_train.py", "(unbiased * variance_of_rows(scores, counts)).sqrt()", "(unbiased * variance_of_rows(scores)).sqrt()"),
+    ("_phases/_propose.py", "bias = source.bias(potential, epsilon)", "bias = (potential - source.carrier) / epsilon"),
+    ("_data.py", "np.log(weights / weights.mean())", "np.log(weights)"),
+    ("_data.py", "(positions + offset)", "positions"),
+    ("_base.py", "error[tail[0] > LARGEST_TAIL] = np.inf", "pass"),
+    ("_autoencoder.py", ".cpu() / math.sqrt(temperature)", ".cpu()"),
+    (
+        "likelihoods/_family.py",
+        "self.row_map.mean_log_slope - self.row_map.log_slope",
+        "self.row_map.mean_log_slope + self.row_map.log_slope",
+    ),
+    ("likelihoods/_family.py", "constant + self.row_map.log_volume -", "constant -"),
+    ("likelihoods/_rows.py", "self.powers[moved]) - np.log(self.spread[moved])", "self.powers[moved])"),
+    ("likelihoods/_rows.py", "(power - 1) * np.log1p", "power * np.log1p"),
+    ("likelihoods/_rows.py", "float(np.square(covariance).sum())) / total", "float(np.square(covariance).sum()))"),
+    ("likelihoods/_gaussian.py", "np.diff(few))) / math.sqrt(12)", "np.diff(few)))"),
 ]
 
 

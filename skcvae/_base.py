@@ -239,17 +239,18 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
             def estimate(block: NDArray) -> NDArray:
                 x = model.standardised(block)
-                log_density, error = model.inference.log_density(x)
+                log_density, *errors = (model.inference.log_density_with_tail if has_tails else model.inference.log_density)(x)
                 volumes = torch.as_tensor(record.family.log_volumes(block)).to(log_density)
-                tail = model.inference.density_tail(x) if has_tails else torch.zeros_like(error)
-                return as_array(torch.stack([log_density - volumes, error, tail], 1))
+                return as_array(torch.stack([log_density - volumes, *errors], 1))
 
-            log_density, error, tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
+            log_density, error, *tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
         size = float(np.median(error) + TINY) ** -2
         warn_of_few_draws(record, "log-likelihood", size, "the score is biased low")
-        return (log_density, np.where(tail > LARGEST_TAIL, np.inf, error).astype(error.dtype)) if return_std else log_density
+        if has_tails:
+            error[tail[0] > LARGEST_TAIL] = np.inf
+        return (log_density, error) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of `score_samples` over the rows of X, in nats.

@@ -410,7 +410,7 @@ def check_sample_weight(sample_weight: object, n: int) -> Array:
     largest = weights.max()
     if largest <= 1 and weights[weights > 0].min() == largest:
         return (weights > 0).astype(np.float64)
-    weights = weights / largest if largest > LARGEST_INTEGER / n else weights
+    weights = weights if 1 <= largest <= LARGEST_INTEGER / n else weights / largest
     total = weights.sum()
     return weights * (max(n_used, round(total)) / total)
 

@@ -68,7 +68,7 @@ class Judges:
 
     def mean(self, values: Tensor) -> float:
         """The mean of values (n,) by the weights."""
-        return float(values.mean() if self.weights is None else mean_of_rows(values[:, None], self.weights.to(values)))
+        return float(values.mean() if self.weights is None else mean_of_rows(values, self.weights.to(values)))
 
 
 class Data:

@@ -312,7 +312,7 @@ def judges(family: Family, held_out: Table | None, place: Place) -> Judges | Non
         return None
     family.check_support(held_out.X)
     weights = None if held_out.weights is None else place.tensor(held_out.weights)
-    log_volume = float(mean_of_rows(family.log_volumes(held_out.X)[:, None], held_out.weights)[0])
+    log_volume = float(mean_of_rows(family.log_volumes(held_out.X), held_out.weights))
     return Judges(place.tensor(family.standardise(held_out.X)), weights, log_volume)
 
 

@@ -268,7 +268,8 @@ def test_an_error_that_draws_do_not_tell_is_infinite(linear):
     score, error = model.score_samples(np.vstack([X[:50], 8 * X[:50]]), return_std=True)
     assert np.isfinite(score).all()
     assert not np.isnan(error).any()
-    tail = model._fitted.at(HOST).inference.density_tail(model._fitted.at(HOST).standardised(np.vstack([X[:50], 8 * X[:50]])))
+    fitted = model._fitted.at(HOST)
+    tail = fitted.inference.log_density_with_tail(fitted.standardised(np.vstack([X[:50], 8 * X[:50]])))[2]
     np.testing.assert_array_equal(np.isinf(error), tail.numpy() > 0.7)
     assert np.isinf(error[50:]).mean() > 0.5 > np.isinf(error[:50]).mean()
 
@@ -278,7 +279,10 @@ def test_tails_are_of_the_weights_that_are_summed(linear):
     inference, x = model._fitted.at(HOST).inference, model._fitted.at(HOST).standardised(X[:40])
     local = pareto_k(inference.local.log_weights(x).numpy())
     pooled = inference.local.mixture.tail(x).numpy()
-    found = inference.density_tail(x).numpy()
+    *density, tail = inference.log_density_with_tail(x)
+    for found, expected in zip(density, inference.log_density(x), strict=True):
+        assert torch.equal(found, expected)
+    found = tail.numpy()
     assert all(value in pair for value, pair in zip(found, np.column_stack([local, pooled]), strict=True))
     weights = np.concatenate([block.numpy() for block in inference.local.mixture.scores.blocks(model.likelihood_.statistics(x))])
     with np.errstate(divide="ignore"):

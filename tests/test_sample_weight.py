@@ -293,7 +293,7 @@ def test_weights_that_are_none_are_refused(X, name, weights, error, message):
 
 
 def test_weights_at_the_ends_of_floats_are_scaled():
-    for weights in (np.array([1e308, 1e308, 5e307]), np.array([1e-308, 1e-308, 5e-309])):
+    for weights in (np.array([1e308, 1e308, 5e307]), np.array([1e-308, 1e-308, 5e-309]), np.array([4, 4, 2]) * 5e-324):
         scaled = _checks.check_sample_weight(weights, 3)
         np.testing.assert_allclose(scaled, [1.2, 1.2, 0.6], rtol=1e-12)
 

@@ -16,7 +16,7 @@ from sklearn.preprocessing import PowerTransformer, StandardScaler
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.likelihoods import GaussianLikelihood, RowMap
-from skcvae.likelihoods._rows import _factor, _fitted_power, _transformed
+from skcvae.likelihoods._rows import _factor, _fitted_power, yeo_johnson
 from skcvae.schedule import Schedule
 
 QUICK = {"max_iter": 100, "hidden_layer_sizes": (32,), "pool_size": 1024, "random_state": 0}
@@ -69,7 +69,7 @@ def test_powers_are_those_of_scikit_learn(X):
     theirs = PowerTransformer(standardize=False).fit(column[:, None])
     power = _fitted_power(column, np.ones(300))
     assert power == pytest.approx(theirs.lambdas_[0], abs=1e-3)
-    np.testing.assert_allclose(_transformed(column, theirs.lambdas_[0]), theirs.transform(column[:, None])[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(yeo_johnson(column, theirs.lambdas_[0]), theirs.transform(column[:, None])[:, 0], rtol=1e-9)
 
 
 def test_folds_choose_which_columns_are_transformed(X):

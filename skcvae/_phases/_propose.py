@@ -51,8 +51,7 @@ def _from_plan(problem: Problem, potential: Tensor) -> tuple[Tensor, Tensor]:
     if not torch.isfinite(density).all():
         raise _training.Diverged("the decoder's outputs became infinite or NaN")
     tilted = torch.multinomial(density, len(density), replacement=True, generator=generator)
-    bias = (potential - source.carrier) / epsilon
-    bias = bias if source.log_weights is None else bias + source.log_weights
+    bias = source.bias(potential, epsilon)
     blocks = _kernels.score_blocks(target.natural[tilted] / epsilon, source.statistics, bias)
     index = torch.cat([torch.multinomial(torch.softmax(block, 1), 1, generator=generator)[:, 0] for block in blocks])
     return problem.x[index], draws.z[tilted]

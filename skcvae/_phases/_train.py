@@ -15,7 +15,7 @@ from skcvae._data import some
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._random import make_torch_generator
 from skcvae._training import Course
-from skcvae.likelihoods import mean_of_rows
+from skcvae.likelihoods._family import variance_of_rows
 from skcvae.transport import Solution, Target
 
 #: The temperature is held while the decoder is further than this from the barycentres, in nats over epsilon.
@@ -44,11 +44,8 @@ def _smallest_variance(problem: Problem, weight: Tensor, bias: Tensor) -> float:
     eta = problem.family.natural(torch.cat([bias[None], bias + weight.T]))[0].detach()
     scores = problem.family.statistics(problem.x) @ (eta[1:] - eta[0]).T  # (n, k)
     counts = problem.data.counts(problem.rows)
-    if counts is None:
-        spread = scores.std(0)
-    else:
-        variance = mean_of_rows((scores - mean_of_rows(scores, counts)).square(), counts)
-        spread = (problem.n_rows / (problem.n_rows - 1) * variance).sqrt()
+    unbiased = problem.n_rows / (problem.n_rows - 1)
+    spread = scores.std(0) if counts is None else (unbiased * variance_of_rows(scores, counts)).sqrt()
     return float(spread[spread > 0].min()) if (spread > 0).any() else problem.setting.epsilon
 
 

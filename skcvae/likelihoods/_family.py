@@ -194,16 +194,16 @@ class Family(nn.Module, ABC):
 
 
 def mean_of_rows(x: Rows, weights: Rows | None = None) -> Rows:
-    """The mean (d,) of rows by how many each counts as.
+    """The mean of rows by how many each counts as.
 
     Parameters
     ----------
-    x : array or Tensor of shape (n, d)
+    x : array or Tensor of shape (n, d) or (n,)
     weights : the same of shape (n,), or None where each row counts once
 
     Returns
     -------
-    array or Tensor of shape (d,)
+    array or Tensor of shape (d,), or a scalar
 
     Examples
     --------
@@ -213,6 +213,11 @@ def mean_of_rows(x: Rows, weights: Rows | None = None) -> Rows:
     [0.75]
     """
     return x.mean(0) if weights is None else (weights @ x) / weights.sum()
+
+
+def variance_of_rows(x: Rows, weights: Rows | None = None) -> Rows:
+    """Their variance, the mean of squared differences from the mean."""
+    return mean_of_rows((x - mean_of_rows(x, weights)) ** 2, weights)
 
 
 def shrunk_axes(x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> Tensor:

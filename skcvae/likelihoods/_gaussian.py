@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from skcvae._checks import choose, warn
 from skcvae._memory import blocks
-from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes
+from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._rows import RowMap
 
 LOG_2PI = math.log(2 * math.pi)
@@ -287,7 +287,7 @@ class GaussianLikelihood(Likelihood):
     def bind(self, X: Array, weights: Array | None = None) -> Family:
         row_map = self._row_map(X, weights)
         rows = X if row_map is None else row_map.forward(X)
-        offset, unit = mean_of_rows(rows, weights), float(np.sqrt(_variance(rows, weights).mean()))
+        offset, unit = mean_of_rows(rows, weights), float(np.sqrt(variance_of_rows(rows, weights).mean()))
         if not unit > 0:
             raise ValueError("X has zero variance: every row is the same. Give data that vary.")
         start = torch.as_tensor(self._start(rows, weights) / unit)
@@ -348,30 +348,27 @@ def noise_scale(X: Array, weights: Array | None = None) -> float:
     deviation = _deviation(X, weights)
     smallest = SMALLEST_SCALE * float(np.sqrt(np.square(deviation).mean()))
     rows, counts = _distinct(X, weights)
-    rounding = [_rounding(column) for column in rows.T[deviation > 0]]
-    spacing = math.sqrt(np.square(rounding).mean()) if rounding else 0.0
+    roundings = _roundings(rows)
+    spacing = math.sqrt(np.square(roundings).mean()) if roundings else 0.0
     if _are_few_cells(rows, counts):
         warn(
             f"X has {len(rows)} different rows among {counts.sum():.0f}, so that its density is that of the noise, which is put "
             "to the rounding of the columns. Give a scale, or likelihood='bernoulli' for columns of 0 and 1."
         )
         return max(spacing, smallest)
-    distance = float(np.median(_neighbour_distances(rows - mean_of_rows(X, weights), counts))) / math.sqrt(
-        float(max(1, len(rounding)))
-    )
-    return max(distance, spacing, smallest)
+    distance = float(np.median(_neighbour_distances(rows - mean_of_rows(X, weights), counts)))
+    return max(distance / math.sqrt(max(1, len(roundings))), spacing, smallest)
 
 
 def _are_few_cells(rows: Array, counts: Array) -> bool:
     """Whether different rows (m, d) with counts are the cells of columns of few values, each many times."""
-    varying = rows.T[np.ptp(rows, axis=0) > 0]
-    return len(rows) ** 2 <= counts.sum() and all(_rounding(column) > 0 for column in varying) and len(varying) > 0
+    return len(rows) ** 2 <= counts.sum() and min(_roundings(rows), default=0.0) > 0
 
 
-def _rounding(values: Array) -> float:
-    """Standard deviation of rounding to the values of a column, where they are few; else 0."""
-    few = np.unique(values)
-    return float(np.median(np.diff(few))) / math.sqrt(12) if len(few) ** 2 <= len(values) else 0.0
+def _roundings(rows: Array) -> list[float]:
+    """For each column that varies the deviation of rounding to its values, where they are few; else 0."""
+    values = [np.unique(column) for column in rows.T]
+    return [float(np.median(np.diff(few))) / math.sqrt(12) if len(few) ** 2 <= len(rows) else 0.0 for few in values if len(few) > 1]
 
 
 def _neighbour_distances(rows: Array, counts: Array) -> Array:
@@ -405,14 +402,9 @@ def _hashes(rows: Array) -> NDArray[np.uint64]:
     return bits @ factors
 
 
-def _variance(X: Array, weights: Array | None) -> Array:
-    """Variance of each feature, (d,)."""
-    return X.var(0) if weights is None else mean_of_rows(np.square(X - mean_of_rows(X, weights)), weights)
-
-
 def _deviation(X: Array, weights: Array | None) -> Array:
     """Standard deviation of each feature, (d,); exactly 0 for a constant, whose mean may be rounded."""
-    return np.where(np.ptp(X, axis=0) > 0, np.sqrt(_variance(X, weights)), 0.0)
+    return np.where(np.ptp(X, axis=0) > 0, np.sqrt(variance_of_rows(X, weights)), 0.0)
 
 
 def _checked_scale(scale: object, n_features: int) -> Array:

@@ -11,7 +11,7 @@ from scipy.linalg import solve_triangular
 from scipy.optimize import minimize_scalar
 from scipy.special import boxcox, inv_boxcox
 
-from skcvae.likelihoods._family import Array, mean_of_rows
+from skcvae.likelihoods._family import Array, mean_of_rows, variance_of_rows
 
 #: Powers that a column may have: those with which every number is the transform of one. Others pile samples up at a bound.
 POWERS = (0.0, 2.0)
@@ -81,22 +81,27 @@ class RowMap:
 
     def backward(self, x: Array) -> Array:
         """X of x, (n, d)."""
-        y = x if self.factor is None else x @ self.factor.T
-        bounded = np.clip(y, self.low, self.high)
-        rise, fall = inv_boxcox(np.maximum(bounded, 0), self.powers) - 1, 1 - inv_boxcox(np.maximum(-bounded, 0), 2 - self.powers)
-        return np.where(self._is_kept, y, self.centre + self.spread * np.where(bounded >= 0, rise, fall))
+        rows = np.array(x) if self.factor is None else x @ self.factor.T
+        moved = self.powers != 1
+        y, powers = np.clip(rows[:, moved], self.low[moved], self.high[moved]), self.powers[moved]
+        u = np.where(y >= 0, inv_boxcox(np.maximum(y, 0), powers) - 1, 1 - inv_boxcox(np.maximum(-y, 0), 2 - powers))
+        rows[:, moved] = self.centre[moved] + self.spread[moved] * u
+        return rows
 
     def columns(self, X: Array) -> Array:
         """y of X, (n, d)."""
-        u = (X - self.centre) / self.spread
-        y = np.where(u >= 0, boxcox(1 + np.maximum(u, 0), self.powers), -boxcox(1 + np.maximum(-u, 0), 2 - self.powers))
-        return np.where(self._is_kept, X, y)
+        y, moved = np.array(X), self.powers != 1
+        y[:, moved] = yeo_johnson(self._units(X, moved), self.powers[moved])
+        return y
 
     def log_slope(self, X: Array) -> Array:
         r"""Log-determinant of the columns' transforms, :math:`\sum_c \log dy_c/dX_c`, (n,)."""
-        u = (X - self.centre) / self.spread
-        slopes = np.sign(u) * (self.powers - 1) * np.log1p(np.abs(u)) - np.log(self.spread)
-        return np.where(self._is_kept, 0.0, slopes).sum(1)
+        moved = self.powers != 1
+        return (log_slope(self._units(X, moved), self.powers[moved]) - np.log(self.spread[moved])).sum(1)
+
+    def _units(self, X: Array, moved: NDArray[np.bool_]) -> Array:
+        """(X - c)/s of some columns."""
+        return (X[:, moved] - self.centre[moved]) / self.spread[moved]
 
     @property
     def log_volume(self) -> float:
@@ -114,16 +119,11 @@ class RowMap:
         if not is_whole or (self.factor is not None and not (np.diag(self.factor) > 0).all()):
             raise ValueError("the map of rows has no inverse")
 
-    @property
-    def _is_kept(self) -> NDArray[np.bool_]:
-        """Columns that stay as they are."""
-        return self.powers == 1
-
     def _with_powers(self, X: Array, weights: Array | None) -> RowMap:
         """With the powers of the columns that are the better for one."""
         parts = np.array([_power_of(column, weights) for column in X.T]).T
         found = replace(self, centre=parts[0], spread=parts[1], powers=parts[2], low=parts[3], high=parts[4])
-        return replace(found, mean_log_slope=float(mean_of_rows(found.log_slope(X)[:, None], weights)[0]))
+        return replace(found, mean_log_slope=float(mean_of_rows(found.log_slope(X), weights)))
 
 
 def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float, float, float]:
@@ -136,8 +136,7 @@ def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float
     counts = np.bincount(places, weights, len(values)).astype(np.float64)
     if len(values) < FEWEST_VALUES:
         return kept
-    mean = float(np.average(values, weights=counts))
-    spread = math.sqrt(float(np.average(np.square(values - mean), weights=counts)))
+    mean, spread = float(mean_of_rows(values, counts)), math.sqrt(float(variance_of_rows(values, counts)))
     is_positive = bool(values[0] >= 0)
     centre, lower = 0.0 if is_positive else mean, values[np.searchsorted(counts.cumsum(), LOW_SHARE * counts.sum())]
     unit = spread
@@ -147,7 +146,7 @@ def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float
     if _gain(u, counts) <= FEWEST_NATS:
         return kept
     power, reach = _fitted_power(u, counts), REACH * (u[-1] - u[0])
-    low, high = _transformed(np.array([0.0 if is_positive else u[0] - reach, u[-1] + reach]), power)
+    low, high = yeo_johnson(np.array([0.0 if is_positive else u[0] - reach, u[-1] + reach]), power)
     return centre, unit, power, float(low), float(high)
 
 
@@ -159,30 +158,32 @@ def _gain(u: Array, counts: Array) -> float:
         power = _fitted_power(u[rest], counts[rest])
         scores = []
         for candidate in (power, 1.0):
-            y, others = _transformed(u[rest], candidate), _transformed(u[held_out], candidate)
-            mean = np.average(y, weights=counts[rest])
-            variance = np.average(np.square(y - mean), weights=counts[rest])
-            slope = np.sign(u[held_out]) * (candidate - 1) * np.log1p(np.abs(u[held_out]))
-            scores.append(counts[held_out] @ (slope - 0.5 * np.square(others - mean) / variance - 0.5 * math.log(variance)))
+            y, others = yeo_johnson(u[rest], candidate), yeo_johnson(u[held_out], candidate)
+            mean, variance = mean_of_rows(y, counts[rest]), float(variance_of_rows(y, counts[rest]))
+            log_density = -0.5 * np.square(others - mean) / variance - 0.5 * math.log(variance)
+            scores.append(counts[held_out] @ (log_density + log_slope(u[held_out], candidate)))
         total += float(scores[0] - scores[1])
     return total
 
 
 def _fitted_power(u: Array, counts: Array) -> float:
     """The power of maximum likelihood under one Gaussian."""
-    slope = float(np.average(np.sign(u) * np.log1p(np.abs(u)), weights=counts))
 
     def loss(power: float) -> float:
-        y = _transformed(u, power)
-        variance = np.average(np.square(y - np.average(y, weights=counts)), weights=counts)
-        return 0.5 * math.log(max(float(variance), 1e-300)) - (power - 1) * slope
+        variance = float(variance_of_rows(yeo_johnson(u, power), counts))
+        return 0.5 * math.log(max(variance, 1e-300)) - float(mean_of_rows(log_slope(u, power), counts))
 
     return float(minimize_scalar(loss, bounds=POWERS, method="bounded", options={"xatol": 1e-4}).x)
 
 
-def _transformed(u: Array, power: float) -> Array:
-    """The transform of Yeo and Johnson."""
+def yeo_johnson(u: Array, power: Array | float) -> Array:
+    r"""The transform :math:`\psi_\lambda(u)` of Yeo and Johnson."""
     return np.where(u >= 0, boxcox(1 + np.maximum(u, 0), power), -boxcox(1 + np.maximum(-u, 0), 2 - power))
+
+
+def log_slope(u: Array, power: Array | float) -> Array:
+    r"""Logarithm of its derivative, :math:`\log \psi_\lambda'(u)`."""
+    return np.sign(u) * (power - 1) * np.log1p(np.abs(u))
 
 
 def _factor(y: Array, weights: Array | None) -> Array:
@@ -190,7 +191,7 @@ def _factor(y: Array, weights: Array | None) -> Array:
 
     Columns are scaled first, so that their units say nothing. Rows that count more than once enter as often.
     """
-    deviation = np.sqrt(mean_of_rows(np.square(y), weights))
+    deviation = np.sqrt(variance_of_rows(y, weights))
     deviation[~(np.ptp(y, axis=0) > 0)] = deviation[np.ptp(y, axis=0) > 0].min()
     rows, counts = y / deviation, np.ones(len(y)) if weights is None else weights
     total, d = float(counts.sum()), y.shape[1]

@@ -80,7 +80,12 @@ class AmortisedInference(Inference):
         return self._drawn(x, noise)
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mixture.log_density(x) if self.local is None else self.local.log_density(x)
+        return self._density.log_density(x)
 
-    def density_tail(self, x: Tensor) -> Tensor:
-        return self.mixture.tail(x) if self.local is None else self.local.tail(x)
+    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self._density.log_density_with_tail(x)
+
+    @property
+    def _density(self) -> Mixture | LocalDraws:
+        """What estimates densities."""
+        return self.mixture if self.local is None else self.local

@@ -64,8 +64,8 @@ class Inference(ABC):
         """Log-likelihood in standardised units, (n,), and its relative standard error, (n,)."""
 
     @abstractmethod
-    def density_tail(self, x: Tensor) -> Tensor:
-        """Pareto k-hat of the weights that `log_density` sums, (n,)."""
+    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`log_density`, and Pareto k-hat of the weights that it sums, (n,)."""
 
     def importance(self, x: Tensor) -> Iterator[Tensor]:
         """Normalised importance weights in blocks of rows, (b, m): those of the posterior's draws."""
@@ -133,8 +133,8 @@ class PoolInference(Inference):
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.mixture.log_density(x)
 
-    def density_tail(self, x: Tensor) -> Tensor:
-        return self.mixture.tail(x)
+    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.mixture.log_density_with_tail(x)
 
 
 def weighted_moments(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,5 +199,5 @@ class LocalInference(Inference):
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.local.log_density(x)
 
-    def density_tail(self, x: Tensor) -> Tensor:
-        return self.local.tail(x)
+    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.local.log_density_with_tail(x)

@@ -124,21 +124,23 @@ class LocalDraws:
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood (n,) and its standard error (n,), of this and the mixture's estimate whichever has the smaller error."""
+        return self._chosen(x)[:2]
+
+    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Both, and Pareto k-hat of the weights of the estimate that is chosen, (n,)."""
+        log_density, error, log_weights, is_local = self._chosen(x)
+        tail = torch.empty_like(error)
+        tail[is_local], tail[~is_local] = tail_of(log_weights[is_local]), self.mixture.tail(x[~is_local])
+        return log_density, error, tail
+
+    def _chosen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The better estimate and its error, the log-weights of these draws (n, s + m), and where their estimate is the better."""
         log_weights = self.log_weights(x)
         local = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x)
         local_error = relative_error(size(log_weights), log_weights.shape[1])
         pooled, pooled_error = self.mixture.log_density(x)
         better = local_error < pooled_error
-        return torch.where(better, local, pooled), torch.where(better, local_error, pooled_error)
-
-    def tail(self, x: Tensor) -> Tensor:
-        """Pareto k-hat of the weights of the estimate that `log_density` chooses, (n,)."""
-        log_weights = self.log_weights(x)
-        found = tail_of(log_weights)
-        is_pooled = relative_error(size(log_weights), log_weights.shape[1]) >= self.mixture.log_density(x)[1]
-        if is_pooled.any():
-            found[is_pooled] = self.mixture.tail(x[is_pooled])
-        return found
+        return torch.where(better, local, pooled), torch.where(better, local_error, pooled_error), log_weights, better
 
 
 def moments(log_weights: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:

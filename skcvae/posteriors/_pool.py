@@ -133,7 +133,11 @@ class Mixture:
 
     def tail(self, x: Tensor) -> Tensor:
         """Pareto k-hat of the weights of each standardised row, (n,)."""
-        return torch.cat([tail_of(block.log()) for block in self.scores.blocks(self.family.statistics(x))])
+        return torch.cat([tail_of(block.log()) for block in self.scores.blocks(self.family.statistics(x))]) if len(x) else x[:, 0]
+
+    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`log_density`, and `tail`."""
+        return *self.log_density(x), self.tail(x)
 
 
 def tail_of(log_weights: Tensor) -> Tensor:

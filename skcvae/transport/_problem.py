@@ -42,6 +42,11 @@ class Source:
         points = None if self.points is None else self.points[index]
         return Source(self.statistics[index], self.carrier[index], points)
 
+    def bias(self, potential: Tensor, epsilon: float) -> Tensor:
+        r"""What the data add to every column of the scores, :math:`(f_i - h_i)/\epsilon + \log n a_i`, (n,)."""
+        bias = (potential - self.carrier) / epsilon
+        return bias if self.log_weights is None else bias + self.log_weights
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean of values (n,) by the weights, a scalar."""
         return values.mean() if self.log_weights is None else (self.log_weights.exp() * values).mean()
@@ -296,10 +301,7 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
 
 def _column_sides(source: Source, target: Target, potential: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """What is added to every column of the scores (n,), and to every c-transform (m,)."""
-    bias = (potential - source.carrier) / epsilon
-    if source.log_weights is not None:
-        bias = bias + source.log_weights
-    return bias, target.normaliser + epsilon * math.log(len(potential))
+    return source.bias(potential, epsilon), target.normaliser + epsilon * math.log(len(potential))
 
 
 def _part_length(source: Source, target: Target) -> int:
@@ -318,7 +320,7 @@ def _scores(source: Source, target: Target, bias: Tensor, epsilon: float) -> lis
 
 def _barycentres(source: Source, target: Target, potential: Tensor, epsilon: float) -> Tensor:
     """The average of t under each column of the plan, (m, p)."""
-    bias = _column_sides(source, target, potential, epsilon)[0]
+    bias = source.bias(potential, epsilon)
     if target.products is None:
         return _kernels.attend(target.natural / epsilon, source.statistics, source.statistics, bias)[1]
     return _kernels.row_averages(target.products, bias, source.statistics, epsilon)
@@ -367,10 +369,15 @@ def sinkhorn_step(state: State) -> Tensor:
     return following - state.epsilon * (1 / rho - 1) * state.source.log_mean(state.log_mass)
 
 
+def cost_matrix(source: Source, target: Target) -> Tensor:
+    r"""The costs of all pairs, :math:`A_j + h_i - t_i \cdot \eta_j`, (n, m)."""
+    return target.normaliser + source.carrier[:, None] - source.statistics @ target.natural.T
+
+
 def plan(state: State) -> Tensor:
     r"""The whole plan :math:`\pi_{ij} = a_i b_j e^{(f_i + g_j - C_{ij})/\epsilon}`, (n, m); for small problems."""
     source, target = state.source, state.target
-    cost = target.normaliser + source.carrier[:, None] - source.statistics @ target.natural.T
+    cost = cost_matrix(source, target)
     log_density = (state.potential[:, None] + state.prior_potential - cost) / state.epsilon + target.log_weights
     if source.log_weights is not None:
         log_density = log_density + source.log_weights[:, None]

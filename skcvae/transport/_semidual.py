@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skcvae import _pot
 from skcvae._checks import check_number
-from skcvae.transport._problem import Solution, Source, State, Target, evaluate, sinkhorn_step, with_products
+from skcvae.transport._problem import Solution, Source, State, Target, cost_matrix, evaluate, sinkhorn_step, with_products
 from skcvae.transport._solver import VectorSolver, check_epsilon, with_zeros
 
 #: Past iterates that the accelerated fixed point mixes.
@@ -145,11 +145,10 @@ class Sinkhorn(VectorSolver):
     def _by_pot(self, source: Source, target: Target, epsilon: float, start: Tensor) -> tuple[Tensor, int] | None:
         if target.softness == 1:
             return None  # one Sinkhorn step is the solution
-        cost = target.normaliser + source.carrier[:, None] - source.statistics @ target.natural.T
         varsigma = math.inf if target.softness == 0 else epsilon * (1 / target.softness - 1)
         tilt = torch.zeros_like(start) if source.log_weights is None else source.log_weights
         sides = torch.log_softmax(tilt.double(), 0).exp(), target.log_weights.exp()
-        costs, rows, columns, warm = (part.double().cpu().numpy() for part in (cost, *sides, start))
+        costs, rows, columns, warm = (part.double().cpu().numpy() for part in (cost_matrix(source, target), *sides, start))
         tol = math.sqrt(self.marginal_tol) / 10
         found = _pot.semi_relaxed(costs, rows, columns, warm, epsilon, varsigma, tol=tol, max_iter=self.max_iter)
         return None if found is None else (torch.as_tensor(found[0]).to(start), found[1])
