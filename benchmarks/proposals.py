@@ -34,7 +34,7 @@ def long_run(inference: LocalInference, x: torch.Tensor, prior_draws: torch.Tens
     logs = []
     for of_prior in prior_draws.split(PER_BLOCK):
         noise = torch.randn(PER_BLOCK, of_prior.shape[1], generator=generator, dtype=x.dtype)
-        own, log_ratio = defensive_draws(local.proposal, local.coordinates, x[None], of_prior, noise)
+        own, log_ratio = defensive_draws(local.proposal(x[None]), local.coordinates, of_prior, noise)
         key, normaliser = family.natural(local.decoder(torch.cat([own[0], of_prior])))
         logs.append(torch.logsumexp(log_ratio[0] + key @ family.statistics(x[None])[0] - normaliser, 0))
     log_sum = torch.logsumexp(torch.stack(logs), 0) - np.log(len(logs))
@@ -58,7 +58,7 @@ def rows(k: int) -> None:
     for name, kind in (("prior", pooled), ("encoder", inference)):
         found = posterior(kind, x)
         with torch.no_grad():
-            error = kind.log_density(x)[0] - reference
+            error = kind.density().log_density(x)[0] - reference
         size, k_hat = np.median(found.importance_ess), np.median(found.pareto_k())
         print(
             f"| {k} | {name} | {size:.1f} | {k_hat:.2f} | {error.mean():+.2f} | {error.square().mean().sqrt():.2f} | "

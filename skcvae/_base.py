@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -213,20 +214,25 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         with self._answering(z.dtype) as model:
             return _memory.in_blocks(z, lambda block: model.sample(block, noise, rng))
 
-    def score_samples(self, X: ArrayLike, *, return_std: bool = False) -> NDArray | tuple[NDArray, NDArray]:
+    def score_samples(
+        self, X: ArrayLike, *, return_std: bool = False, n_draws: int = posteriors.LOCAL_DRAWS
+    ) -> NDArray | tuple[NDArray, NDArray]:
         r"""Log-likelihood of each row under the distribution that `sample` draws from.
 
         .. math:: \log \sum_j b_j\, p_{\mathrm{matched}}(x \mid z_j)
 
-        over the cached pool, or by draws from the row's own proposal where the model has them and they do better. The estimate is
-        biased low where few draws carry the weight; a warning says so when the median effective sample size is below 10. A row
-        whose weights have a Pareto k-hat above 0.7 has an infinite error: its draws do not say how far the estimate is off.
+        over the cached pool, or by draws from the row's own proposal, mixed with the prior's, where the pool's error is above 0.05
+        nats and these do better. The estimate is biased low where few draws carry the weight; a warning says so when the median
+        effective sample size is below 10. A row whose weights have a Pareto k-hat above 0.7 has an infinite error: its draws do
+        not say how far the estimate is off.
 
         Parameters
         ----------
         X : array-like of shape (n, d)
         return_std : bool, default=False
             Return the estimate's standard error as well.
+        n_draws : int, default=256
+            Draws of a row's own proposal. 0 takes the pool's draws alone, which is the fastest.
 
         Returns
         -------
@@ -234,12 +240,14 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
         rows, record = self._checked(X), self._record
+        check.check_number("n_draws", n_draws, numbers.Integral, 0)
         has_tails = return_std and not record.prior.is_atomic
         with self._answering(rows.dtype) as model:
 
             def estimate(block: NDArray) -> NDArray:
                 x = model.standardised(block)
-                log_density, *errors = (model.inference.log_density_with_tail if has_tails else model.inference.log_density)(x)
+                density = model.inference.density(int(n_draws))
+                log_density, *errors = density.log_density_with_tail(x) if has_tails else density.log_density(x)
                 volumes = torch.as_tensor(record.family.log_volumes(block)).to(log_density)
                 return as_array(torch.stack([log_density - volumes, *errors], 1))
 

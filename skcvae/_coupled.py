@@ -12,6 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.metaestimators import available_if
+from torch import nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _phases, _random
@@ -20,17 +21,17 @@ from skcvae._callbacks import Watch
 from skcvae._data import Table, some
 from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
 from skcvae._fitting import judges
-from skcvae._place import HOST, as_array
+from skcvae._place import HOST, Place, as_array
 from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
 from skcvae.objectives import infovae_weights
 from skcvae.posteriors import Coordinates, Encoder, PoolInference, check_differentiable
-from skcvae.priors import as_prior, is_discrete
+from skcvae.priors import Prior, as_prior, is_discrete
 from skcvae.schedule import Schedule
 from skcvae.transport import SOLVERS, Coupling, Solver
 
 #: What inference of a coupled model weighs.
-PROPOSALS = ("prior", "encoder")
+PROPOSALS = ("auto", "prior", "encoder")
 #: Rows of the training data whose effective sample size is looked at.
 ROWS_CHECKED = 256
 
@@ -87,10 +88,16 @@ class CoupledVAE(LatentVariableModel):
         brings its own tolerances. All end in the same polishing and the same frozen solve.
     schedule : skcvae.schedule.Schedule, default=None
         Steps, rounds, draws, rows and temperatures of the phases; None is ``Schedule()``.
-    proposal : {"prior", "encoder"}, default="prior"
-        Draws that inference weighs: the pool's for all rows, or every row's own, from a Gaussian encoder that is fitted to the
-        coupling after everything else and from a Laplace approximation near its mean, mixed with the prior's. Worth its time
-        where effective sample sizes are small, as with many components. It needs a prior with a density.
+    proposal : {"auto", "prior", "encoder"}, default="auto"
+        Draws that inference weighs.
+
+        - "prior": the pool's, for all rows and questions; the fastest.
+        - "auto": the same, and for the density of a row where these have an error above 0.05 nats the row's own, from a Laplace
+          approximation near its most probable draw of the pool, mixed with the prior's. Where the prior has no density, or the
+          decoder no derivatives, the pool's alone.
+        - "encoder": every row's own, for posteriors too, from a Gaussian encoder that is fitted to the coupling after everything
+          else and from a Laplace approximation near its mean, mixed with the prior's. Worth its time where effective sample sizes
+          are small, as with many components. It needs a prior with a density.
     pool_size : int, default=4096
         Draws in the pool that inference uses, at least; it grows until the coupling's marginal error is within the tolerance.
     draws_per_step : int, default=256
@@ -179,7 +186,7 @@ class CoupledVAE(LatentVariableModel):
         varsigma: float = np.inf,
         solver: str | Solver = "semi-dual",
         schedule: Schedule | None = None,
-        proposal: str = "prior",
+        proposal: str = "auto",
         pool_size: int = 4096,
         draws_per_step: int = 256,
         learning_rate_init: float = 5e-3,
@@ -361,6 +368,7 @@ class CoupledVAE(LatentVariableModel):
             holes=Holes(frozen.holes, frozen.level),
             marginal_errors=Curve().extended(problem.history.marginal_error),
             encoder=None if encoder is None else host_copy(encoder),
+            is_local=self.proposal == "encoder" or (self.proposal == "auto" and _has_laplace(problem)),
             planes=None if encoder is None else frozen.planes,
             n_rounds=polished.n_rounds,
         )
@@ -398,8 +406,7 @@ class CoupledVAE(LatentVariableModel):
         held = judges(family, held_out, data.place)
         decoder, family = data.place.module(decoder), data.place.module(family)
         if self.proposal == "encoder":
-            z = data.place.tensor(prior.sample(2, np.random.default_rng(0)))
-            check_differentiable(decoder, Coordinates(prior.distribution()), z)
+            _check_differentiable(decoder, prior, data.place)
         return _phases.Problem(decoder, family, data, prior, solver, schedule, setting, rng, held, history, kind)
 
     def _setting(self) -> _phases.Setting:
@@ -416,6 +423,23 @@ class CoupledVAE(LatentVariableModel):
             tol=float(self.tol),
             patience=int(self.n_iter_no_change),
         )
+
+
+def _check_differentiable(decoder: nn.Module, prior: Prior, place: Place) -> None:
+    """ValueError unless a decoder at a place has derivatives at draws of the prior."""
+    z = place.tensor(prior.sample(2, np.random.default_rng(0)))
+    check_differentiable(decoder, Coordinates(prior.distribution()), z)
+
+
+def _has_laplace(problem: _phases.Problem) -> bool:
+    """Whether prior and decoder have the derivatives that a Laplace approximation needs."""
+    if problem.prior.distribution() is None:
+        return False
+    try:
+        _check_differentiable(problem.decoder, problem.prior, problem.data.place)
+    except ValueError:
+        return False
+    return True
 
 
 def check_proposal(proposal: Any, prior: Any) -> None:

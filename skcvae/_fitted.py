@@ -28,6 +28,8 @@ from skcvae.posteriors import (
     AmortisedInference,
     Coordinates,
     Encoder,
+    FromEncoder,
+    FromPool,
     Inference,
     Laplace,
     LocalDraws,
@@ -169,6 +171,7 @@ class CoupledFit(Fit):
     encoder : Encoder or None, a proposal for each row
     planes : Scores or None, which give the prior's potential at draws of the proposal
     n_rounds : int, rounds of polishing
+    is_local : bool, whether densities take draws of a row's own where the pool's do not do
     """
 
     pool: Pool
@@ -179,16 +182,19 @@ class CoupledFit(Fit):
     encoder: Encoder | None = None
     planes: Scores | None = None
     n_rounds: int = 0
+    is_local: bool = False
 
     def inference(self) -> Inference:
         pooled = PoolInference(self.pool, self.family, self.temperature)
-        if self.encoder is None or self.planes is None:
+        if not self.is_local:
             return pooled
         coordinates, draws, mixture = Coordinates(self.prior.distribution()), self.pool.draws, pooled.mixture
-        laplace = _laplace(self.encoder, self.decoder, mixture.family, coordinates, self.prior)
-        encoder = moved(self.encoder, HOST)
-        local = LocalDraws(Refined(encoder, laplace), coordinates, self.decoder, draws, mixture)
-        return LocalInference(local, self.family, self.temperature, self.planes, self.softness)
+        laplace = _laplace(self.decoder, mixture.family, coordinates, self.prior)
+        local = LocalDraws(FromPool(laplace, mixture, draws), coordinates, self.decoder, draws, mixture)
+        if self.encoder is None or self.planes is None:
+            return replace(pooled, local=local)
+        refined = replace(local, proposal=Refined(moved(self.encoder, HOST), laplace))
+        return LocalInference(refined, self.family, self.temperature, self.planes, self.softness)
 
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self.pool.sample_aggregate(n_samples, rng)
@@ -231,7 +237,7 @@ class AutoencoderFit(Fit):
         mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), Coordinates(self.prior.distribution())
         if coordinates.distribution is None:
             return AmortisedInference(encoder, coordinates, decoder, mixture, None)
-        proposal = encoder if self.is_taught else _laplace(encoder, decoder, family, coordinates, self.prior)
+        proposal = encoder if self.is_taught else FromEncoder(encoder, _laplace(decoder, family, coordinates, self.prior))
         return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))
 
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -250,11 +256,10 @@ class AutoencoderFit(Fit):
         return {"encoder": self.encoder, "decoder": self.decoder}
 
 
-def _laplace(encoder: Encoder, decoder: Decoder, family: Family, coordinates: Coordinates, prior: Prior) -> Laplace:
-    """The Laplace approximation from an encoder's centres, in double precision, with the prior's moments from draws."""
-    parts = moved((encoder, decoder, family), HOST)
+def _laplace(decoder: Decoder, family: Family, coordinates: Coordinates, prior: Prior) -> Laplace:
+    """The Laplace approximation, in double precision, with the prior's moments from draws."""
     draws = HOST.tensor(prior.quasi_sample(DRAWS_OF_MOMENTS, np.random.default_rng(0)))
-    return Laplace(parts[0], parts[1], parts[2], coordinates, coordinates.of(draws))
+    return Laplace(*moved((decoder, family), HOST), coordinates, coordinates.of(draws))
 
 
 Record = TypeVar("Record", bound=Fit)
@@ -318,7 +323,7 @@ def in_fine_precision(record: Record, X: NDArray) -> Record:
     for place in (Place(torch.float32), HOST):
         model = record.at(place)
         x = model.standardised(rows)
-        answers.append((model.inference.mean(x).double(), model.inference.log_density(x)[0].double()))
+        answers.append((model.inference.mean(x).double(), model.inference.density().log_density(x)[0].double()))
     (mean, score), (exact_mean, exact_score) = answers
     spread = HOST.tensor(record.prior.sample(ROWS_COMPARED, np.random.default_rng(0))).std(0)
     mean_is_fine = bool(((mean - exact_mean).abs() <= LARGEST_MEAN_ERROR * spread + 1e-6 * exact_mean.abs()).all())

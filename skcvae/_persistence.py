@@ -439,7 +439,7 @@ def _check_fit(fit: Any) -> None:
     more: dict[str, Any] = {"kind": str, "converged": bool}
     if isinstance(fit, CoupledFit):
         more |= {"pool": Pool, "coupling": Coupling, "softness": float, "holes": Holes, "marginal_errors": Curve}
-        more |= {"encoder": (Encoder, type(None)), "planes": (Scores, type(None))}
+        more |= {"encoder": (Encoder, type(None)), "planes": (Scores, type(None)), "is_local": bool}
     elif isinstance(fit, AutoencoderFit):
         more |= {"encoder": Encoder, "trained_family": Family, "aggregate": np.ndarray, "n_draws": int, "seed": int}
         more |= {"is_taught": bool}
@@ -497,7 +497,7 @@ def _check_answers(fit: Fit) -> None:
     z = model.inference.mean(x)
     for name, numbers, shape in (
         ("posterior means", z, (1, fit.prior.n_components)),
-        ("scores", model.inference.log_density(x)[0], (1,)),
+        ("scores", model.inference.density().log_density(x)[0], (1,)),
         ("decoder means", torch.as_tensor(model.mean(np.zeros((1, fit.prior.n_components)))), (1, fit.family.n_features)),
     ):
         if tuple(numbers.shape) != shape or bool(torch.isnan(numbers).any()):

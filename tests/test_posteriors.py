@@ -9,13 +9,16 @@ import pytest
 import torch
 from conftest import QUICK
 from scipy import stats
+from torch import nn
 
 from skcvae import CoupledVAE, _training
 from skcvae._phases._freeze import supporting_planes
 from skcvae._phases._propose import LEARNING_RATE
 from skcvae._place import HOST, moved
 from skcvae.likelihoods import GaussianLikelihood
+from skcvae.networks import Given
 from skcvae.posteriors import Coordinates, Encoder, FullGaussian, PoolInference, defensive_draws, pareto_k, posterior
+from skcvae.posteriors._local import size
 from skcvae.posteriors._pool import relative_error
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
 from skcvae.schedule import Schedule
@@ -72,7 +75,7 @@ def test_defensive_draws_are_weighted_to_the_prior(prior):
     proposal = proposal_of(prior, 1.5)
     noise = torch.as_tensor(rng(1).normal(size=(40000, proposal.n_coordinates)))
     of_prior, x = torch.as_tensor(prior.sample(40000, rng())), torch.zeros(1, 1, dtype=torch.float64)
-    own, log_weights = defensive_draws(proposal, Coordinates(prior.distribution()), x, of_prior, noise[: len(noise) // 4])
+    own, log_weights = defensive_draws(proposal(x), Coordinates(prior.distribution()), of_prior, noise[: len(noise) // 4])
     z, weights = torch.cat([own[0], of_prior]), log_weights.exp()[0]
     assert bool(prior.distribution().support.check(z).all())
     assert float(weights.max()) <= 1 / 40000 * (1 + 1e-9)
@@ -230,7 +233,7 @@ def test_encoder_s_model_pickles_and_leaves_global_generators(linear):
 
 
 def test_unknown_proposal():
-    with pytest.raises(ValueError, match="proposal must be one of 'prior', 'encoder'"):
+    with pytest.raises(ValueError, match="proposal must be one of 'auto', 'prior', 'encoder'"):
         CoupledVAE(proposal="flow").fit(rng().normal(size=(20, 3)))
 
 
@@ -264,12 +267,13 @@ def test_supporting_planes_touch_the_log_sum_from_below_and_hold_no_denormal_num
 def test_an_error_that_draws_do_not_tell_is_infinite(linear):
     """Rows far off, of which a few draws have all the weight; where weights have a tail that is told, the error is theirs."""
     X, _ = linear
-    model = CoupledVAE(2, max_iter=20, hidden_layer_sizes=(8,), schedule=Schedule(polish_rounds=0), random_state=0).fit(X)
+    short = Schedule(polish_rounds=0)
+    model = CoupledVAE(2, max_iter=20, hidden_layer_sizes=(8,), schedule=short, proposal="prior", random_state=0).fit(X)
     score, error = model.score_samples(np.vstack([X[:50], 8 * X[:50]]), return_std=True)
     assert np.isfinite(score).all()
     assert not np.isnan(error).any()
     fitted = model._fitted.at(HOST)
-    tail = fitted.inference.log_density_with_tail(fitted.standardised(np.vstack([X[:50], 8 * X[:50]])))[2]
+    tail = fitted.inference.density().log_density_with_tail(fitted.standardised(np.vstack([X[:50], 8 * X[:50]])))[2]
     np.testing.assert_array_equal(np.isinf(error), tail.numpy() > 0.7)
     assert np.isinf(error[50:]).mean() > 0.5 > np.isinf(error[:50]).mean()
 
@@ -277,13 +281,81 @@ def test_an_error_that_draws_do_not_tell_is_infinite(linear):
 def test_tails_are_of_the_weights_that_are_summed(linear):
     X, model = linear
     inference, x = model._fitted.at(HOST).inference, model._fitted.at(HOST).standardised(X[:40])
-    local = pareto_k(inference.local.log_weights(x).numpy())
+    local = pareto_k(inference.local.own_weights(x).numpy())
     pooled = inference.local.mixture.tail(x).numpy()
-    *density, tail = inference.log_density_with_tail(x)
-    for found, expected in zip(density, inference.log_density(x), strict=True):
+    *density, tail = inference.density().log_density_with_tail(x)
+    for found, expected in zip(density, inference.density().log_density(x), strict=True):
         assert torch.equal(found, expected)
     found = tail.numpy()
     assert all(value in pair for value, pair in zip(found, np.column_stack([local, pooled]), strict=True))
     weights = np.concatenate([block.numpy() for block in inference.local.mixture.scores.blocks(model.likelihood_.statistics(x))])
     with np.errstate(divide="ignore"):
         np.testing.assert_allclose(pooled, pareto_k(np.log(weights)))
+
+
+def exact_score(model, X):
+    """Log-density of a model with a linear decoder and a Gaussian prior, by the Gaussian that it is."""
+    fitted = model._fitted.at(HOST)
+    family, k = fitted.inference.density().mixture.family, model.prior_.n_components
+    with torch.no_grad():
+        bias = fitted.decoder(torch.zeros(1, k, dtype=torch.float64))[0]
+        weight = (fitted.decoder(torch.eye(k, dtype=torch.float64)) - bias).T
+        covariance = weight @ weight.T + family.scale.double() ** 2 * torch.eye(len(weight))
+        density = torch.distributions.MultivariateNormal(bias, covariance).log_prob(fitted.standardised(X))
+    return density.numpy() - family.log_volume
+
+
+@pytest.mark.parametrize("k", [2, 8, 32])
+def test_scores_of_linear_models_are_exact_within_their_errors(k):
+    """Also in 32 dimensions and far off, where no draw of the pool is near; the pool alone has no error there."""
+    X = rng(k).normal(size=(400, k)) @ rng(1).normal(size=(k, 2 * k)) + 0.5 * rng(2).normal(size=(400, 2 * k))
+    network = Given(None, nn.Linear, linear=False)
+    short = Schedule(polish_rounds=0, max_draws=4096)
+    model = CoupledVAE(k, network=network, schedule=short, max_iter=50, random_state=0).fit(X[100:])
+    rows = np.vstack([X[:50], 3 * X[50:100]])
+    score, error = model.score_samples(rows, return_std=True)
+    truth = exact_score(model, rows)
+    assert np.isfinite(error).all()
+    assert (np.abs(score - truth) < 2 * error).mean() >= 0.95
+    np.testing.assert_allclose(score, truth, atol=0.2)
+    finer = model.score_samples(rows, n_draws=4096)
+    assert np.square(finer - truth).mean() < np.square(score - truth).mean()
+    pooled, pooled_error = model.score_samples(rows, return_std=True, n_draws=0)
+    assert (np.abs(pooled - truth) > 1).any()
+    assert (np.abs(pooled - truth) < 4 * pooled_error + 1e-9).all()
+
+
+def test_refits_make_errors_finite_where_a_mode_says_little():
+    """On a posterior that bends, the draws of a Gaussian at the mode have heavy weights; those fitted to them have not."""
+
+    class Bent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, z):
+            return self.scale * torch.cat([6 * z[:, :1], 6 * (z[:, 1:2] + z[:, :1] ** 2), 3 * torch.sin(3 * z)], 1)
+
+    network = Given(None, lambda n_inputs, n_outputs: Bent(), linear=False)
+    X = rng().normal(size=(200, 4))
+    model = CoupledVAE(2, network=network, schedule=Schedule(polish_rounds=0), max_iter=1, pool_size=4096, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X)
+    fitted = model._fitted.at(HOST)
+    x = fitted.standardised(20 * X[:20])
+    local = fitted.inference.density()
+    first = torch.cat([block.log_weights(local.mixture.family, 1.0) for block in local.blocks(x)])
+    best = local.own_weights(x)
+    assert (size(best) >= size(first)).all()
+    assert float(size(best).median()) > 1.2 * float(size(first).median())
+    truth = local.with_draws(2**15).log_density(x)[0]
+    found, error = local.log_density(x)
+    assert (torch.abs(found - truth) < 3 * error).double().mean() >= 0.9
+
+
+@pytest.mark.parametrize("n_draws", [-1, 1.5, "many"])
+def test_bad_numbers_of_draws(X, n_draws):
+    model = CoupledVAE(**QUICK).fit(X)
+    with pytest.raises((TypeError, ValueError), match="n_draws must be"):
+        model.score_samples(X[:2], n_draws=n_draws)

@@ -97,7 +97,7 @@ def test_rows_of_either_precision_against_a_large_pool(dtype):
     with torch.no_grad():
         np.testing.assert_allclose(inference.mean(x.to(dtype)), coupling @ draws, **tol)
         carrier = inference.mixture.family.carrier(x.to(dtype)).double()
-        np.testing.assert_allclose(inference.log_density(x.to(dtype))[0] + carrier, density, **tol)
+        np.testing.assert_allclose(inference.density().log_density(x.to(dtype))[0] + carrier, density, **tol)
         np.testing.assert_allclose(inference.reconstruction(x.to(dtype)), coupling @ (4 * key.double()), **tol)
         np.testing.assert_allclose(inference.effective_size(x.to(dtype)), 1 / coupling.square().sum(1), rtol=tol["rtol"])
 

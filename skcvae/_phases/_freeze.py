@@ -164,7 +164,7 @@ def held_out(problem: Problem, pool: Pool) -> float:
     """Minus the mean log-likelihood of validation rows by a pool, in nats over epsilon: where no round of polishing had one."""
     assert problem.held_out is not None, "asked only where there are rows of validation"
     inference = PoolInference(pool, moved(problem.family, HOST), problem.setting.epsilon)
-    score = problem.held_out.mean(inference.log_density(HOST.tensor(problem.held_out.x))[0])
+    score = problem.held_out.mean(inference.mixture.log_density(HOST.tensor(problem.held_out.x))[0])
     return -score / problem.setting.epsilon
 
 

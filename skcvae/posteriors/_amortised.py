@@ -57,7 +57,7 @@ class AmortisedInference(Inference):
     def moments(self, x: Tensor) -> Moments:
         equal = [_local.moments(torch.zeros_like(z[:, :, 0]), z) for z in self._blocks(x)]
         mean, covariance = (torch.cat(part) for part in zip(*equal, strict=True))
-        return Moments(mean, covariance, self.effective_size(x), self.log_density(x)[0])
+        return Moments(mean, covariance, self.effective_size(x), self.density().log_density(x)[0])
 
     def effective_size(self, x: Tensor) -> Tensor:
         return torch.cat([1 / weights.square().sum(1) for weights in self.importance(x)])
@@ -79,13 +79,5 @@ class AmortisedInference(Inference):
         noise = torch.as_tensor(rng.standard_normal((len(x), n_samples, self.encoder.n_coordinates))).to(x)
         return self._drawn(x, noise)
 
-    def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self._density.log_density(x)
-
-    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self._density.log_density_with_tail(x)
-
-    @property
-    def _density(self) -> Mixture | LocalDraws:
-        """What estimates densities."""
-        return self.mixture if self.local is None else self.local
+    def density(self, n_draws: int = LOCAL_DRAWS) -> Mixture | LocalDraws:
+        return self.mixture if self.local is None else self.local.with_draws(n_draws)

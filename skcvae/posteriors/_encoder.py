@@ -1,4 +1,4 @@
-"""Proposals for each row of data: an encoder, or Laplace approximations that start from its centres."""
+"""Proposals for each row of data: an encoder, and Laplace approximations."""
 
 from __future__ import annotations
 
@@ -77,12 +77,11 @@ class Laplace(nn.Module):
     .. math:: \Sigma^{-1} = \Sigma_y^{-1} + J^T F J
 
     with the decoder's Jacobian J, the Fisher information F of its output and the prior's mean and covariance :math:`\Sigma_y`.
-    Some Gauss-Newton steps, each the best of a few lengths, lead there from the encoder's centres. Plain reverse-mode
+    Some Gauss-Newton steps, each the best of a few lengths, lead there from a point for each row. Plain reverse-mode
     differentiation is all that it asks of the decoder. Where J or F is not finite, the prior's precision stands alone.
 
     Parameters
     ----------
-    encoder : Encoder
     decoder : nn.Module, in which rows do not depend on each other
     family : Family
     coordinates : Coordinates
@@ -92,26 +91,26 @@ class Laplace(nn.Module):
     mean: Tensor
     whitening: Tensor
 
-    def __init__(self, encoder: Encoder, decoder: nn.Module, family: Family, coordinates: Coordinates, y: Tensor) -> None:
+    def __init__(self, decoder: nn.Module, family: Family, coordinates: Coordinates, y: Tensor) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.family = encoder, decoder, family
+        self.decoder, self.family = decoder, family
         self.coordinates = coordinates
         prior = robust_gaussian(y)
         self.register_buffer("mean", prior.mean)
         self.register_buffer("whitening", prior.whitening)
 
-    def forward(self, x: Tensor) -> FullRows:
-        """The approximation for each standardised row (n, d), in any mode of torch and without a history."""
+    def forward(self, x: Tensor, start: Tensor) -> FullRows:
+        """The approximation for each standardised row (n, d) from its point (n, r), in any mode of torch and without a history."""
         with computing(with_gradients=False):
-            laplace, x = differentiable(self), plain(x)
+            laplace, x, start = differentiable(self), plain(x), plain(start)
             length = max(1, NUMBERS_PER_JACOBIAN // (self.family.n_outputs * len(self.mean)))
-            parts = [laplace._approximated(rows) for rows in x.split(length)]
+            parts = [laplace._approximated(*rows) for rows in zip(x.split(length), start.split(length), strict=True)]
             return FullRows(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def _approximated(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _approximated(self, x: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """Centres (n, r) and factors of the covariances (n, r, r)."""
-        y, statistics = self.encoder.centre(x), self.family.statistics(x)
-        y = torch.where(torch.isfinite(y), y, self.mean)
+        statistics = self.family.statistics(x)
+        y = torch.where(torch.isfinite(start), start, self.mean)
         for _ in range(NEWTON_STEPS):
             y = self._improved(y, statistics)
         output, jacobian = decoder_jacobian(self.decoder, self.coordinates, y)
@@ -293,8 +292,8 @@ def _robust_level(column: Tensor) -> tuple[float, float]:
     return float(middle), float(deviation) if smallest < deviation < np.inf else 1.0
 
 
-class Refined(nn.Module):
-    """Mixtures of an encoder and the Laplace approximation from its centres: one knows the coupling, the other the likelihood.
+class FromEncoder(nn.Module):
+    """The Laplace approximation from an encoder's centres.
 
     Parameters
     ----------
@@ -306,19 +305,29 @@ class Refined(nn.Module):
         super().__init__()
         self.encoder, self.laplace = encoder, laplace
 
+    def forward(self, x: Tensor) -> Rows:
+        """The approximation for each standardised row (n, d)."""
+        rows: Rows = self.laplace(x, self.encoder.centre(x))
+        return rows
+
+
+class Refined(FromEncoder):
+    """Mixtures of an encoder and the Laplace approximation from its centres: one knows the coupling, the other the likelihood."""
+
     def forward(self, x: Tensor) -> MixedRows:
         """The mixture for each standardised row (n, d)."""
-        return MixedRows(self.encoder(x), self.laplace(x))
+        return MixedRows(self.encoder(x), super().forward(x))
 
 
-def normal_scores(n_draws: int, n_coordinates: int) -> Tensor:
-    """Evenly spread standard normal draws in pairs y and -y, so that their mean is zero; always the same, (n_draws, r)."""
-    return torch.as_tensor(_normal_scores(n_draws, n_coordinates).copy())
+def normal_scores(n_draws: int, n_coordinates: int, seed: int = 0) -> Tensor:
+    """Evenly spread standard normal draws in pairs y and -y, so that their mean is zero; the same for a seed, (n_draws, r)."""
+    return torch.as_tensor(_normal_scores(n_draws, n_coordinates, seed).copy())
 
 
 @functools.cache
-def _normal_scores(n_draws: int, n_coordinates: int) -> Array:
+def _normal_scores(n_draws: int, n_coordinates: int, seed: int) -> Array:
     """As an array: a tensor would keep the mode of torch in which it was first asked for."""
-    sequence = qmc.Sobol(n_coordinates, rng=np.random.default_rng(0))
-    half = ndtri(sequence.random(n_draws // 2).clip(1e-10, 1 - 1e-10))
-    return np.concatenate([half, -half])
+    n_pairs = (n_draws + 1) // 2
+    sequence = qmc.Sobol(n_coordinates, rng=np.random.default_rng(seed)).random_base2((n_pairs - 1).bit_length())
+    half = ndtri(sequence[:n_pairs].clip(1e-10, 1 - 1e-10))
+    return np.concatenate([half, -half])[:n_draws]

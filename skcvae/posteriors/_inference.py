@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skcvae.likelihoods import Family
 from skcvae.posteriors import _local
-from skcvae.posteriors._local import Block, LocalDraws
+from skcvae.posteriors._local import LOCAL_DRAWS, Block, LocalDraws
 from skcvae.posteriors._pool import Mixture, Pool, Scores
 
 #: Supporting planes that give the prior potential at a row's own draws.
@@ -60,12 +60,8 @@ class Inference(ABC):
         """Normalised weights (b, m) and their draws, (b, m, k) or (m, k), in blocks of b rows."""
 
     @abstractmethod
-    def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-likelihood in standardised units, (n,), and its relative standard error, (n,)."""
-
-    @abstractmethod
-    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`log_density`, and Pareto k-hat of the weights that it sums, (n,)."""
+    def density(self, n_draws: int = LOCAL_DRAWS) -> Mixture | LocalDraws:
+        """What estimates densities: by so many draws of a row's own where the prior's do not do, or by the prior's alone."""
 
     def importance(self, x: Tensor) -> Iterator[Tensor]:
         """Normalised importance weights in blocks of rows, (b, m): those of the posterior's draws."""
@@ -91,6 +87,7 @@ class PoolInference(Inference):
     pool: Pool
     family: Family
     epsilon: float
+    local: LocalDraws | None = None
 
     @property
     def coupling(self) -> Scores:
@@ -102,6 +99,9 @@ class PoolInference(Inference):
         """The density that samples are drawn from."""
         scores = Scores(self.pool.key, self.pool.log_density, self.family.tempering(self.epsilon))
         return Mixture(scores, self.family.tempered(self.epsilon))
+
+    def density(self, n_draws: int = LOCAL_DRAWS) -> Mixture | LocalDraws:
+        return self.mixture if self.local is None else self.local.with_draws(n_draws)
 
     def mean(self, x: Tensor) -> Tensor:
         return self.coupling.average(self.family.statistics(x), self.pool.draws)
@@ -129,12 +129,6 @@ class PoolInference(Inference):
     def most_probable(self, x: Tensor) -> Tensor:
         """Index of the draw with the largest weight, (n,)."""
         return self.coupling.most_probable(self.family.statistics(x))
-
-    def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.mixture.log_density(x)
-
-    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.mixture.log_density_with_tail(x)
 
 
 def weighted_moments(weights: Tensor, draws: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,6 +160,9 @@ class LocalInference(Inference):
     planes: Scores
     softness: float
 
+    def density(self, n_draws: int = LOCAL_DRAWS) -> Mixture | LocalDraws:
+        return self.local.with_draws(n_draws)
+
     def _coupling(self, block: Block) -> Tensor:
         """Log-weights of the coupling, (b, s)."""
 
@@ -195,9 +192,3 @@ class LocalInference(Inference):
     def weights(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for block in self.local.blocks(x):
             yield torch.softmax(self._coupling(block), 1), block.z
-
-    def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.local.log_density(x)
-
-    def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.local.log_density_with_tail(x)

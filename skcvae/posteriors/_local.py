@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from skcvae import _kernels
 from skcvae.likelihoods import Family
+from skcvae.posteriors._conditional import FullRows, MixedRows, Rows
 from skcvae.posteriors._coordinates import Coordinates
-from skcvae.posteriors._encoder import normal_scores
+from skcvae.posteriors._encoder import Laplace, normal_scores
 from skcvae.posteriors._pool import Mixture, relative_error, tail_of
 
 #: Draws of a row's own proposal, and of the prior beside them.
 LOCAL_DRAWS, DEFENSIVE_DRAWS = 256, 256
+#: A standard error in nats at which the prior's draws do: their bias is about half its square.
+GOOD_ERROR = 0.05
+#: Times that a proposal is fitted to its own draws; effective draws a coordinate that a fit has, at least; and the ratio by which
+#: one half of a fitted proposal is wider.
+REFITS, EFFECTIVE_DRAWS, WIDER = 3, 8, 1.5
+#: Halvings of an interval of temperatures.
+HALVINGS = 20
 #: Numbers that the draws of a block of rows may hold.
 NUMBERS_PER_BLOCK = 2**23
 
 
-def defensive_draws(
-    proposal: nn.Module, coordinates: Coordinates, x: Tensor, of_prior: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
+def defensive_draws(rows: Rows, coordinates: Coordinates, of_prior: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     r"""Draws of each row's proposal, and the logs of the weights of these and the prior's draws after them.
 
     .. math:: w(z) = \frac{p(z)}{m_q\, q(z \mid x) + m_p\, p(z)}
@@ -32,9 +38,8 @@ def defensive_draws(
 
     Parameters
     ----------
-    proposal : nn.Module, from rows to `Rows`
+    rows : Rows, n proposals
     coordinates : Coordinates
-    x : Tensor of shape (n, d)
     of_prior : Tensor of shape (m_p, k)
     noise : Tensor of shape (m_q, r), standard normal
 
@@ -43,10 +48,10 @@ def defensive_draws(
     z : Tensor of shape (n, m_q, k)
     log_weights : Tensor of shape (n, m_q + m_p)
     """
-    rows, y_prior = proposal(x), coordinates.of(of_prior)
+    y_prior = coordinates.of(of_prior)
     y, log_own = rows.draw(noise)
     log_q = torch.cat([log_own, rows.log_prob(y_prior)], 1)
-    log_p = torch.cat([coordinates.log_prior(y), coordinates.log_prior(y_prior).expand(len(x), -1)], 1)
+    log_p = torch.cat([coordinates.log_prior(y), coordinates.log_prior(y_prior).expand(len(y), -1)], 1)
     log_mixture = torch.logaddexp(math.log(len(noise)) + log_q, math.log(len(of_prior)) + log_p)
     return coordinates.latent(y), log_p - log_mixture
 
@@ -90,57 +95,152 @@ class Block:
 
 
 @dataclass(frozen=True, eq=False)
+class FromPool:
+    """The Laplace approximation from each row's most probable draw of the pool.
+
+    Attributes
+    ----------
+    laplace : Laplace
+    mixture : Mixture, over the pool's draws
+    draws : Tensor of shape (m, k)
+    """
+
+    laplace: Laplace
+    mixture: Mixture
+    draws: Tensor
+
+    def __call__(self, x: Tensor) -> FullRows:
+        """The approximation for each standardised row (n, d)."""
+        best = self.mixture.scores.most_probable(self.mixture.family.statistics(x))
+        rows: FullRows = self.laplace(x, self.laplace.coordinates.of(self.draws[best]))
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
 class LocalDraws:
     """What makes the draws of blocks of rows.
 
     Attributes
     ----------
-    proposal : nn.Module, from rows to `Rows`
+    proposal : callable, from rows to `Rows`
     coordinates : Coordinates
     decoder : nn.Module
     of_prior : Tensor of shape (m, k), the prior's draws; some of them go beside a row's own
     mixture : Mixture, the density by the prior's draws alone
+    n_draws : int, of a row's own
     """
 
-    proposal: nn.Module
+    proposal: Callable[[Tensor], Rows]
     coordinates: Coordinates
     decoder: nn.Module
     of_prior: Tensor
     mixture: Mixture
+    n_draws: int = LOCAL_DRAWS
+
+    def with_draws(self, n_draws: int) -> Mixture | LocalDraws:
+        """The estimate with so many draws of a row's own; with none, the mixture's."""
+        return replace(self, n_draws=n_draws) if n_draws else self.mixture
 
     def blocks(self, x: Tensor) -> Iterator[Block]:
         """The draws of rows x (n, d), in blocks of bounded memory."""
-        shared = self.of_prior[:DEFENSIVE_DRAWS]
-        shared_output = self.decoder(shared)
-        noise = normal_scores(LOCAL_DRAWS, self.coordinates.of(shared).shape[1]).to(x)
-        width = LOCAL_DRAWS * (2 * shared_output.shape[1] + shared.shape[1])
-        for rows in x.split(max(1, NUMBERS_PER_BLOCK // width)):
-            z, log_ratio = defensive_draws(self.proposal, self.coordinates, rows, shared, noise)
-            yield Block(rows, z, shared, log_ratio, self.decoder(z.flatten(0, 1)), shared_output)
+        shared, output, noise = self._shared()
+        for rows in self._in_blocks(x):
+            yield self._block(rows, self.proposal(rows), shared, output, noise[0])
 
-    def log_weights(self, x: Tensor) -> Tensor:
-        """Log of p(z) p(x given z) over the mixture of proposals, without the part of x alone, (n, s + m)."""
-        return torch.cat([block.log_weights(self.mixture.family, 1.0) for block in self.blocks(x)])
+    def own_weights(self, x: Tensor) -> Tensor:
+        """Log of p(z) p(x given z) over a mixture of proposals, without the part of x alone, (n, s + m).
+
+        Where the error of a row's proposal is above `GOOD_ERROR`, Gaussians are fitted to its weighted draws, which are not used
+        again, and of all of these the best is taken: adaptive importance sampling (Cappe et al., 2004), with tempered weights as of
+        Koblents and Miguez (2015).
+        """
+        parts = [self._best_weights(rows) for rows in self._in_blocks(x)]
+        return torch.cat(parts) if parts else x.new_zeros(0, self.n_draws + DEFENSIVE_DRAWS)
+
+    def _best_weights(self, x: Tensor) -> Tensor:
+        shared, output, noise = self._shared()
+        places, rows = torch.arange(len(x), device=x.device), self.proposal(x)
+        best = error = x.new_zeros(0)
+        for number, scores in enumerate(noise):
+            log_weights = self._block(x[places], rows, shared, output, scores).log_weights(self.mixture.family, 1.0)
+            found = relative_error(size(log_weights), log_weights.shape[1])
+            if number == 0:
+                best, error = log_weights, found
+            is_better = found < error[places]
+            best[places[is_better]], error[places[is_better]] = log_weights[is_better], found[is_better]
+            y = torch.cat([rows.draw(scores)[0], self.coordinates.of(shared).expand(len(places), -1, -1)], 1)
+            fitted, is_fitted = _fitted_gaussians(log_weights, y)
+            is_poor = is_fitted & ~(found <= GOOD_ERROR)
+            if not is_poor.any():
+                break
+            places, near = places[is_poor], FullRows(fitted.location[is_poor], fitted.factor[is_poor])
+            rows = MixedRows(near, FullRows(near.location, WIDER * near.factor))
+        return best
+
+    def _in_blocks(self, x: Tensor) -> Iterator[Tensor]:
+        width = self.n_draws * (2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1])
+        return iter(x.split(max(1, NUMBERS_PER_BLOCK // width)) if len(x) else ())
+
+    def _shared(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The prior's draws (m, k) that go beside a row's own, their outputs, and noise of successive proposals, (r, s, c)."""
+        shared = self.of_prior[:DEFENSIVE_DRAWS]
+        n_coordinates = self.coordinates.of(shared).shape[1]
+        noise = torch.stack([normal_scores(self.n_draws, n_coordinates, seed) for seed in range(REFITS + 1)])
+        return shared, self.decoder(shared), noise.to(shared)
+
+    def _block(self, x: Tensor, rows: Rows, shared: Tensor, shared_output: Tensor, noise: Tensor) -> Block:
+        z, log_ratio = defensive_draws(rows, self.coordinates, shared, noise)
+        return Block(x, z, shared, log_ratio, self.decoder(z.flatten(0, 1)), shared_output)
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-likelihood (n,) and its standard error (n,), of this and the mixture's estimate whichever has the smaller error."""
-        return self._chosen(x)[:2]
+        """Log-likelihood (n,) and its standard error (n,)."""
+        log_density, error, _, _ = self._estimates(x)
+        return log_density, error
 
     def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Both, and Pareto k-hat of the weights of the estimate that is chosen, (n,)."""
-        log_density, error, log_weights, is_local = self._chosen(x)
+        log_density, error, local, log_weights = self._estimates(x)
         tail = torch.empty_like(error)
-        tail[is_local], tail[~is_local] = tail_of(log_weights[is_local]), self.mixture.tail(x[~is_local])
+        is_pooled = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        is_pooled[local] = False
+        tail[local], tail[is_pooled] = tail_of(log_weights), self.mixture.tail(x[is_pooled])
         return log_density, error, tail
 
-    def _chosen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The better estimate and its error, the log-weights of these draws (n, s + m), and where their estimate is the better."""
-        log_weights = self.log_weights(x)
-        local = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x)
-        local_error = relative_error(size(log_weights), log_weights.shape[1])
-        pooled, pooled_error = self.mixture.log_density(x)
-        better = local_error < pooled_error
-        return torch.where(better, local, pooled), torch.where(better, local_error, pooled_error), log_weights, better
+    def _estimates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Estimates and errors, (n,); places (l,) of the rows whose own draws give them, and the weights of these (l, s + m).
+
+        The prior's draws alone give the estimate where they do, and where a row's own have no smaller error.
+        """
+        log_density, error = self.mixture.log_density(x)
+        poor = torch.nonzero(~(error <= GOOD_ERROR))[:, 0]
+        log_weights = self.own_weights(x[poor])
+        own_error = relative_error(size(log_weights), log_weights.shape[1])
+        is_better = own_error < error[poor]
+        local, log_weights = poor[is_better], log_weights[is_better]
+        log_density[local] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[local])
+        error[local] = own_error[is_better]
+        return log_density, error, local, log_weights
+
+
+def _fitted_gaussians(log_weights: Tensor, y: Tensor) -> tuple[FullRows, Tensor]:
+    """Gaussians with the moments of weighted draws y (b, s, r), and whether these have a factor, (b,)."""
+    enough = min(EFFECTIVE_DRAWS * y.shape[2], y.shape[1] // 2)
+    mean, covariance = moments(_tempered(log_weights, enough), y)
+    level = covariance.diagonal(dim1=1, dim2=2).mean(1)
+    ridge = torch.finfo(y.dtype).eps * y.shape[2] * level[:, None, None] * torch.eye(y.shape[2], dtype=y.dtype, device=y.device)
+    factor, info = torch.linalg.cholesky_ex(covariance + ridge)
+    return FullRows(mean, factor), (info == 0) & torch.isfinite(factor).all(2).all(1)
+
+
+def _tempered(log_weights: Tensor, enough: int) -> Tensor:
+    """Log-weights (b, s) times the largest share of 1 that leaves so many effective draws."""
+    low, high = torch.zeros_like(log_weights[:, :1]), torch.ones_like(log_weights[:, :1])
+    low = torch.where(size(log_weights)[:, None] >= enough, high, low)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        is_enough = size(middle * log_weights)[:, None] >= enough
+        low, high = torch.where(is_enough, middle, low), torch.where(is_enough, high, middle)
+    return low * log_weights
 
 
 def moments(log_weights: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
