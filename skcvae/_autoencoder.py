@@ -51,6 +51,12 @@ class Loss:
     divergence: str | Divergence | None = None
 
 
+#: A noise below this share of the scale from neighbours is told.
+KNOWN_BY_HEART = 0.3
+#: Steps of a fit that only says what a decoder leaves of other rows.
+SHORT_STEPS = 2000
+
+
 class AutoencoderModel(LatentVariableModel):
     """An encoder and a decoder trained together; a model says what its loss is."""
 
@@ -74,8 +80,7 @@ class AutoencoderModel(LatentVariableModel):
     def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> AutoencoderFit:
         setting, is_warm = self._setting(), self._is_warm
         divergence = self._chosen_divergence(setting)
-        tables = data, held_out
-        course = self._course(lambda rng: self._model(*tables, setting.kl_weight, rng, is_warm), tables, watch)
+        course = self._course(lambda rng: self._model(data, held_out, setting.kl_weight, rng, is_warm), data, held_out, watch)
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_warm:
                 course.stage("start", lambda: _started(course.root, setting.kl_weight))
@@ -88,6 +93,9 @@ class AutoencoderModel(LatentVariableModel):
         self._warn_of_last_step(course, trained.converged, text)
         course.end()
         return record
+
+    def _short_parameters(self) -> dict[str, Any]:
+        return {"max_iter": min(int(self.max_iter), SHORT_STEPS)}
 
     def partial_fit(self, X: ArrayLike, y: object = None, *, sample_weight: ArrayLike | None = None) -> Self:
         """One pass over some rows in minibatches, at a constant learning rate; for data that come in parts.
@@ -172,6 +180,12 @@ class AutoencoderModel(LatentVariableModel):
             family = host_copy(trained_family.at_least(_amortise.residual(same_draws).cpu() / math.sqrt(temperature)))
         else:
             family = host_copy(trained_family.refitted(_amortise.residual(model).cpu()))
+        share = family.tempered(temperature).smallest_scale / trained_family.smallest_scale
+        if model.held_out is None and share < KNOWN_BY_HEART:
+            check.warn(
+                f"The noise is {share:.2g} of the distance between neighbours, as the decoder knows the fitted rows by heart. "
+                "Scores of other rows may be far lower. Hold rows out: early_stopping=True, or X_val."
+            )
         return AutoencoderFit(
             prior=model.prior,
             decoder=host_copy(model.decoder),

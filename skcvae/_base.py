@@ -14,24 +14,25 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _persistence, _place, _random, posteriors
 from skcvae._context import computing
+from skcvae._data import some
 from skcvae._fitted import Fit, Placed
 from skcvae._fitting import FittedModel
 from skcvae._place import Place, as_array
 from skcvae.likelihoods import Family
-from skcvae.posteriors import Posterior
+from skcvae.posteriors import Inference, Posterior
 from skcvae.priors import Prior
 
 #: Keeps the inverse of a standard error of zero finite.
 TINY = 1e-12
 #: Below this median effective sample size the score is dominated by its bias.
 FEWEST_EFFECTIVE_DRAWS = 10
-#: Above this Pareto k-hat a sum of weights has no error that its draws could tell.
-LARGEST_TAIL = 0.7
+#: Rows whose effective sample size is looked at where answers are posteriors.
+ROWS_CHECKED = 256
 NOISES = ("matched", "model", "mean")
 SOURCES = ("prior", "aggregate")
 #: What is told of a posterior of many rows that does not fit into memory.
@@ -50,6 +51,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def likelihood_(self) -> Family:
         """The likelihood, bound to the units of the data."""
         return self._record.family
+
+    @property
+    def noise_(self) -> str:
+        """What the noise is and where it comes from, in one line."""
+        return self._record.family.note
 
     @property
     def module_(self) -> nn.Module:
@@ -104,6 +110,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """
         rows = self._checked(X)
         with self._answering(rows.dtype) as model:
+            self._warn_of_posteriors(rows, model)
             return _memory.in_blocks(rows, lambda block: as_array(model.inference.mean(model.standardised(block))))
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray:
@@ -137,6 +144,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """
         rows = self._checked(X)
         with self._answering(rows.dtype) as model:
+            self._warn_of_posteriors(rows, model)
             return _memory.in_blocks(rows, lambda block: model.restored(model.inference.reconstruction(model.standardised(block))))
 
     def posterior(self, X: ArrayLike) -> Posterior:
@@ -152,6 +160,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """
         rows = self._checked(X)
         with _memory.enough_memory(FEWER_ROWS), self._answering(rows.dtype) as model:
+            self._warn_of_posteriors(rows, model)
             return posteriors.posterior(model.inference, model.standardised(rows))
 
     def sample_posterior(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray:
@@ -171,6 +180,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         shape = (len(rows), n_samples, self._record.prior.n_components)
         rng = _random.draws_rng(n_samples, random_state, shape, _memory.result_dtype(rows))
         with self._answering(rows.dtype) as model:
+            self._warn_of_posteriors(rows, model)
             return _memory.in_blocks(
                 rows, lambda block: as_array(model.inference.resample(model.standardised(block), n_samples, rng))
             )
@@ -255,9 +265,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
         size = float(np.median(error) + TINY) ** -2
-        warn_of_few_draws(record, "log-likelihood", size, "the score is biased low")
+        warn_of_few_draws(record, "log-likelihood", size, "the score is biased low", of_density=True)
         if has_tails:
-            error[tail[0] > LARGEST_TAIL] = np.inf
+            error[tail[0] > posteriors.LARGEST_TAIL] = np.inf
         return (log_density, error) if return_std else log_density
 
     def score(self, X: ArrayLike, y: object = None) -> float:
@@ -293,6 +303,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         check_is_fitted(self)
         return check.check_latent(Z, self._record.prior.n_components)
 
+    def _warn_of_posteriors(self, rows: NDArray, model: Placed) -> None:
+        """Warn where some of the rows say that their posteriors are of few draws."""
+        index = some(len(rows), ROWS_CHECKED, np.random.default_rng(0))
+        asked = rows if index is None else rows[index.numpy()]
+        warn_of_coarse_posteriors(self._record, model.inference, model.standardised(_memory.as_floats(asked)), "rows' posteriors")
+
     @contextmanager
     def _answering(self, dtype: np.dtype) -> Iterator[Placed]:
         """The record where its answers are computed, in the precision of rows of a type or a finer one that the scores need."""
@@ -301,7 +317,15 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             yield record.at(Place(record.precision(dtype), _place.make_device(self.device)))
 
 
-def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str) -> None:
+def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str, of_density: bool = False) -> None:
     """Warn with the remedy where a median effective sample size is too small; over atoms it is what it is."""
     if size < FEWEST_EFFECTIVE_DRAWS and not record.prior.is_atomic:
-        check.warn(f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {record.remedy}")
+        remedy = record.remedy(of_density)
+        check.warn(f"The median effective sample size of the {what} is {size:.1f}, so {consequence}. {remedy}")
+
+
+def warn_of_coarse_posteriors(record: Fit, inference: Inference, x: Tensor, what: str) -> None:
+    """The same of the posteriors of standardised rows, where these are weighted draws."""
+    if inference.is_weighted and not record.prior.is_atomic:
+        size = float(inference.effective_size(x).median())
+        warn_of_few_draws(record, what, size, "what is drawn from them is coarse")

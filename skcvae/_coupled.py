@@ -16,7 +16,7 @@ from torch import nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _phases, _random
-from skcvae._base import LatentVariableModel, warn_of_few_draws
+from skcvae._base import ROWS_CHECKED, LatentVariableModel, warn_of_coarse_posteriors
 from skcvae._callbacks import Watch
 from skcvae._data import Table, some
 from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
@@ -32,8 +32,6 @@ from skcvae.transport import SOLVERS, Coupling, Solver
 
 #: What inference of a coupled model weighs.
 PROPOSALS = ("auto", "prior", "encoder")
-#: Rows of the training data whose effective sample size is looked at.
-ROWS_CHECKED = 256
 
 
 def _has_atoms(model: CoupledVAE) -> bool:
@@ -63,9 +61,12 @@ class CoupledVAE(LatentVariableModel):
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable: a name, a `skcvae.priors.Prior`, a torch distribution, a function
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
-    likelihood : {"gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
+    likelihood : {"auto", "gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="auto"
         Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone. "table",
-        for columns of unlike kinds and units, transforms and whitens them first: see `skcvae.likelihoods.GaussianLikelihood`.
+        for columns of unlike kinds and units, transforms them and has the covariance of what a decoder leaves of rows that it has
+        not seen, for which there are short fits to halves of the rows: see `skcvae.likelihoods.GaussianLikelihood`. "auto" is
+        "table" for at least two columns more than components and at most 200, and "gaussian" elsewhere: in the plane, over atoms,
+        with network="conv" and for images. `noise_` says what was chosen.
     network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
         Architecture of the decoder, beside a linear map: a multilayer perceptron, transposed convolutions for square grey images,
         an object with parameters of its own, or torch modules or functions ``f(n_inputs, n_outputs)`` that return one. The
@@ -178,7 +179,7 @@ class CoupledVAE(LatentVariableModel):
         n_components: int | None = None,
         *,
         prior: Any = "gaussian",
-        likelihood: str | Likelihood = "gaussian",
+        likelihood: str | Likelihood = "auto",
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "steep",
@@ -311,7 +312,7 @@ class CoupledVAE(LatentVariableModel):
             return _memory.in_blocks(points, model.hole_score)
 
     def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> CoupledFit:
-        course = self._course(lambda rng: self._problem(data, held_out, rng), (data, held_out), watch)
+        course = self._course(lambda rng: self._problem(data, held_out, rng), data, held_out, watch)
         problem = course.root
         problem.pace = course.pace
         with self._told_when_diverged(f"raise epsilon (now {problem.setting.epsilon:g})"):
@@ -328,6 +329,10 @@ class CoupledVAE(LatentVariableModel):
         self._warn(record, problem.x)
         course.end()
         return record
+
+    def _short_parameters(self) -> dict[str, Any]:
+        given = Schedule() if self.schedule is None else self.schedule
+        return {"epsilon": 1.0, "schedule": given.shorter()}
 
     def _layouts(self, course: Course[_phases.Problem]) -> list[_phases.Layout]:
         """What polishing may start from."""
@@ -383,8 +388,7 @@ class CoupledVAE(LatentVariableModel):
         index = some(len(x), ROWS_CHECKED, np.random.default_rng(0))
         rows = HOST.tensor(x if index is None else x[index.to(x.device)])
         with torch.no_grad():
-            size = float(record.at(HOST).inference.effective_size(rows).median())
-        warn_of_few_draws(record, "training data's posteriors", size, "what is drawn from them is coarse")
+            warn_of_coarse_posteriors(record, record.at(HOST).inference, rows, "training data's posteriors")
 
     def _problem(self, table: Table, held_out: Table | None, rng: np.random.Generator) -> _phases.Problem:
         setting = self._setting()

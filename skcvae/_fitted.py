@@ -122,10 +122,9 @@ class Fit(ABC):
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draws of z from the aggregate posterior, (n_samples, k)."""
 
-    @property
     @abstractmethod
-    def remedy(self) -> str:
-        """What helps where few draws carry the weight."""
+    def remedy(self, of_density: bool) -> str:
+        """What helps where few draws carry the weight of a density, or of a posterior."""
 
     @property
     def last_family(self) -> Family:
@@ -199,12 +198,11 @@ class CoupledFit(Fit):
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self.pool.sample_aggregate(n_samples, rng)
 
-    @property
-    def remedy(self) -> str:
-        has_proposal = self.encoder is not None or self.prior.distribution() is None
-        return f"Raise pool_size, raise epsilon{' or' if has_proposal else ','} lower n_components" + (
-            "." if has_proposal else ", or use proposal='encoder'."
-        )
+    def remedy(self, of_density: bool) -> str:
+        better = "auto" if of_density else "encoder"
+        has_better = self.prior.distribution() is None or (self.is_local if of_density else self.encoder is not None)
+        ending = " or lower n_components." if has_better else f", lower n_components, or use proposal={better!r}."
+        return f"Raise pool_size, raise epsilon{ending}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,8 +241,7 @@ class AutoencoderFit(Fit):
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self.aggregate[rng.integers(len(self.aggregate), size=n_samples)]
 
-    @property
-    def remedy(self) -> str:
+    def remedy(self, of_density: bool) -> str:
         return "Raise pool_size, lower n_components or choose a richer posterior."
 
     @property

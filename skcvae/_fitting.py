@@ -7,7 +7,6 @@ import functools
 import math
 import numbers
 import os
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,17 +25,31 @@ from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import open_checkpoint
 from skcvae._context import computing
+from skcvae._crossfit import cross_fitted
 from skcvae._data import Data, Judges, Table, representative
 from skcvae._fitted import Fit
 from skcvae._place import Place
 from skcvae._threads import apart
 from skcvae._training import Course, Diverged, Pace, Root
-from skcvae.likelihoods import LIKELIHOODS, Family, Likelihood, mean_of_rows
-from skcvae.networks import Decoder, Network, as_network, fewest_rows
-from skcvae.priors import Prior
+from skcvae.likelihoods import (
+    LIKELIHOODS,
+    AutoLikelihood,
+    Family,
+    GaussianLikelihood,
+    Likelihood,
+    MappedGaussian,
+    RowMap,
+    mean_of_rows,
+)
+from skcvae.networks import Conv, Decoder, Network, as_network, fewest_rows
+from skcvae.priors import Prior, as_prior
 
 #: What scikit-learn's checks learn of the data.
 LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
+#: The share of the time that is left which each of the fits that find the noise may take.
+FOLD_SHARE = 0.15
+#: What these fits have not: a checkpoint of their own, an end to go on from, rows held out, or progress.
+ALONE = {"checkpoint": None, "warm_start": False, "early_stopping": False, "verbose": False}
 #: Stream of the random state that chooses the rows held out: no part of a `partial_fit` has as many steps before it.
 SPLIT = 2**53
 #: What a fit without memory is told.
@@ -198,8 +211,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _as_if_ended(self, course: Course[Any], owner: Any) -> dict[str, Any] | None:
         """The attributes of a model that is fitted as far as a course has come, or None where there is none yet."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with check.quiet():
             try:
                 record = self._concluded(course.root.snapshot(), owner)
             except Diverged:
@@ -207,25 +219,63 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         return {**{name: vars(self)[name] for name in LEARNED_OF_X if name in vars(self)}, "_fitted": record}
 
     def _course(
-        self, make_root: Callable[[np.random.Generator], Root], tables: Sequence[Table | None], watch: Watch | None
+        self, make_root: Callable[[np.random.Generator], Root], data: Table, held_out: Table | None, watch: Watch | None
     ) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one, with the generator as it was at the beginning."""
         if self.max_time is not None:
             check.check_number("max_time", self.max_time, numbers.Real, 0, open_low=True)
         pace = Pace(bool(self.verbose), None if self.max_time is None else float(self.max_time))
-        arrays = [array for table in tables for array in ((None, None) if table is None else (table.X, table.weights))]
+        arrays = [array for table in (data, held_out) for array in ((None, None) if table is None else (table.X, table.weights))]
         checkpoint, rng = open_checkpoint(self, arrays), _random.make_rng(self.random_state)
         found = None if checkpoint is None else checkpoint.read()
+        kept = None
         if checkpoint is not None and found is not None:
             try:
-                rng.bit_generator.state = found["begin"]
+                rng.bit_generator.state, kept = found["begin"]["generator"], found["begin"]["noise"]
+                kept = None if kept is None else RowMap(**kept)
             except (KeyError, TypeError, ValueError) as error:
-                raise checkpoint.foreign("it does not say where the generator began") from error
-        begin = dict(rng.bit_generator.state)
+                raise checkpoint.foreign("it does not say where the generator began, or what the noise is") from error
+        state = dict(rng.bit_generator.state)
+        self._likelihood = self._settled_likelihood(data.X.shape[1])
+        if isinstance(self._likelihood, GaussianLikelihood) and self._likelihood.is_cross_fitted and not self._is_warm:
+            seeds = np.random.default_rng(int(rng.integers(2**63)))
+            if found is None:
+                kept = self._noise_of(data, self._likelihood, lambda: make_root(copy.deepcopy(rng)), pace, seeds)
+            self._likelihood = self._likelihood.without_folds() if kept is None else MappedGaussian(kept)
+        begin = {"generator": state, "noise": None if kept is None else dict(vars(kept))}
         course = Course(make_root(rng), pace, checkpoint, found, begin, watch)
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
         return course
+
+    def _noise_of(
+        self, data: Table, likelihood: GaussianLikelihood, make_root: Callable[[], object], pace: Pace, seeds: np.random.Generator
+    ) -> RowMap | None:
+        """The map of rows whose noise is found by short fits to halves of them, see `cross_fitted`."""
+        self._likelihood = likelihood.without_folds()
+        make_root()  # what is wrong is told before the work
+
+        def fit(likelihood: Likelihood, table: Table) -> Fit:
+            worker = object.__new__(type(self))
+            short = {"random_state": int(seeds.integers(2**31)), "max_time": pace.share_left(FOLD_SHARE), "likelihood": likelihood}
+            worker.__dict__.update(vars(self) | ALONE | short | self._short_parameters())
+            with check.quiet():
+                return worker._fit(table, None, None)
+
+        return cross_fitted(likelihood, data, as_prior(self.prior, self.n_components).n_components, fit, pace, seeds)
+
+    def _settled_likelihood(self, n_features: int) -> Likelihood:
+        """The likelihood, of a kind that the shapes of data and model say where it is open."""
+        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
+        likelihood: Likelihood = chosen() if isinstance(chosen, type) else chosen
+        if not isinstance(likelihood, AutoLikelihood):
+            return likelihood
+        prior, network = as_prior(self.prior, self.n_components), as_network(self.network, self.hidden_layer_sizes, self.activation)
+        return likelihood.settled(n_features, prior.n_components, prior.is_atomic or isinstance(network, Conv))
+
+    def _short_parameters(self) -> dict[str, Any]:
+        """Parameters of the short fits that find the noise: a temperature of 1, and no more steps than a decoder needs by then."""
+        return {}
 
     def _warn_of_last_step(self, course: Course[Any], is_settled: bool, text: str) -> None:
         """Warn where a fit ended at its last step or round, and neither by itself nor because it was asked to stop."""
@@ -255,14 +305,14 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _bound_likelihood(self, data: Table, rng: np.random.Generator, is_warm: bool) -> tuple[Family, str]:
         """The likelihood in units of the data, from as many random rows as say enough, or the last fit's; and its kind's name."""
-        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
-        kind = chosen if isinstance(chosen, type) else type(chosen)
+        settled = self._settled_likelihood(data.X.shape[1])
+        likelihood = vars(self).get("_likelihood", settled)
+        kind = GaussianLikelihood if isinstance(likelihood, MappedGaussian) else type(likelihood)
         asked = representative(len(data.X), data.X.shape[1], rng)
         if is_warm:
             family = self._last_units(kind, data.X)
         else:
             some = data if asked is None else data.taken(asked.numpy())
-            likelihood: Likelihood = chosen() if isinstance(chosen, type) else chosen
             family = likelihood.bind(some.X.astype(np.float64, copy=False), some.weights)
         for block in _memory.blocks(data.X):
             family.check_support(block)

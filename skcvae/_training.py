@@ -172,6 +172,10 @@ class Pace:
         """Whether there is no time left."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
+    def share_left(self, share: float) -> float | None:
+        """A share of the seconds that are left, or None where there is no limit."""
+        return None if self.deadline is None else max(share * (self.deadline - time.monotonic()), 1e-9)
+
     def begin(self, description: str, n_steps: int, first: int = 0) -> None:
         """Steps of another stage or round begin."""
         if not self.verbose:

@@ -166,6 +166,9 @@ class VAE(AutoencoderModel):
         self.beta = beta
         self.annealing = annealing
 
+    def _short_parameters(self) -> dict[str, Any]:
+        return super()._short_parameters() | {"beta": 1.0}
+
     def _loss(self) -> Loss:
         check.check_number("beta", self.beta, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)
         check.check_number("annealing", self.annealing, numbers.Real, 0, high=1)

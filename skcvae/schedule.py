@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skcvae._checks import check_flag, check_number
 
@@ -126,3 +126,17 @@ class Schedule:
             raise TypeError(f"stages of Schedule must be a tuple of at least one Stage, got {self.stages!r}.")
         if not isinstance(self.trial, Stage):
             raise TypeError(f"trial of Schedule must be a Stage, got {self.trial!r}.")
+
+    def shorter(self) -> Schedule:
+        """The schedule of fits that only say what a decoder leaves of other rows.
+
+        Their rounds take fewer draws, and their couplings a tolerance that residuals do not notice.
+        """
+        return replace(
+            self,
+            training_steps=min(self.training_steps, 50),
+            polish_rounds=min(self.polish_rounds, 4),
+            stages=(Stage(share=1.0, draws=16384, batch=1, rate=1.4, visits=30.0, fewest=50, moves=True),),
+            marginal_tol=max(self.marginal_tol, 3e-2),
+            max_draws=min(self.max_draws, 8192),
+        )

@@ -14,24 +14,30 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes
-from skcvae.likelihoods._gaussian import GaussianLikelihood, noise_scale
-from skcvae.likelihoods._rows import RowMap
+from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
+from skcvae.likelihoods._rows import RowMap, halves, updated
 
 #: Likelihoods that have a name.
 LIKELIHOODS: dict[str, type[Likelihood] | Likelihood] = {
+    "auto": AutoLikelihood,
     "gaussian": GaussianLikelihood,
-    "table": GaussianLikelihood(covariance="full", marginals="power"),
+    "table": GaussianLikelihood(covariance="residual", marginals="power"),
     "bernoulli": BernoulliLikelihood,
 }
 
 __all__ = [
     "LIKELIHOODS",
+    "AutoLikelihood",
     "BernoulliLikelihood",
     "Family",
     "GaussianLikelihood",
     "Likelihood",
+    "MappedGaussian",
     "RowMap",
+    "begun",
+    "halves",
     "mean_of_rows",
     "noise_scale",
     "shrunk_axes",
+    "updated",
 ]

@@ -27,6 +27,13 @@ LARGEST_SCORE = 1e14
 class Likelihood(ABC):
     """A likelihood as the user chooses it: parameters only."""
 
+    #: Whether its noise is that of rows which a decoder has not seen, so that it is fitted by halves of the data.
+    is_cross_fitted = False
+
+    def settled(self, n_features: int, n_components: int, is_image: bool) -> Likelihood:
+        """What it is for rows of so many features and a latent variable of so many components; itself where nothing is open."""
+        return self
+
     @abstractmethod
     def bind(self, X: Array, weights: Array | None = None) -> Family:
         """The family fitted to the location and scale of data; errors are ValueError with the remedy.
@@ -43,6 +50,9 @@ class Family(nn.Module, ABC):
 
     `row_map` is what rows go through before they are standardised, or None.
     """
+
+    #: What the noise is, in one line.
+    note: str = "that of the likelihood"
 
     def __init__(self, offset: Array, unit: float, row_map: RowMap | None = None) -> None:
         super().__init__()

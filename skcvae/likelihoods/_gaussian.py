@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Self
 
@@ -18,13 +18,17 @@ from torch.nn.functional import softplus
 from skcvae._checks import choose, warn
 from skcvae._memory import blocks
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
-from skcvae.likelihoods._rows import RowMap
+from skcvae.likelihoods._rows import RowMap, encoded
 
 LOG_2PI = math.log(2 * math.pi)
 #: Rows whose neighbours are looked up for the default noise scale.
 NEIGHBOUR_QUERIES = 1000
 #: The default noise scale is at least this fraction of the data's own.
 SMALLEST_SCALE = 1e-3
+#: Columns of a table, at most: a covariance of more of them asks for more rows than tables have.
+LARGEST_TABLE = 200
+#: Different rows that are halved, at least.
+FEWEST_FOLDED = 16
 #: A residual this many times the scale says that the scale is too small for the decoder.
 CLEARLY_ABOVE = 1.1
 #: Scales that are functions of X.
@@ -126,11 +130,22 @@ class FixedGaussian(_GaussianFamily):
     def smallest_scale(self) -> float:
         return float(self.scale.min())
 
+    @property
+    def note(self) -> str:  # type: ignore[override]
+        """What the noise is, in one line."""
+        if self.row_map is None:
+            scales = self.unit * self.scale.double().numpy()
+            return f"one fixed scale, {scales[0]:.3g}" if len(scales) == 1 else "a fixed scale for each feature"
+        changed = int((self.row_map.powers != 1).sum())
+        columns = f"; {changed} of {self.n_features} columns transformed" if changed else ""
+        return (self.row_map.note or "the covariance of the rows, scaled") + columns
+
 
 class _MomentGaussian(_GaussianFamily):
     """A Gaussian whose scale is trained, with statistics t = (x, x^2)."""
 
     floor: Tensor
+    note = "scales that are trained"
 
     @property
     def smallest_scale(self) -> float:
@@ -262,9 +277,12 @@ class GaussianLikelihood(Likelihood):
     floor : float, default=0.3
         Smallest scale that is learned, as a multiple of the one that it starts from. With as many components as features a
         learned scale has no interior optimum, so it needs one.
-    covariance : {"diagonal", "full"}, default="diagonal"
-        "full": rows are whitened first by their covariance, whose correlations are shrunk as Ledoit and Wolf do. The noise then has
-        this shape, :math:`\sigma^2 N`, and the units of the columns say nothing. `scale` must be one that is a function of X.
+    covariance : {"diagonal", "full", "residual"}, default="diagonal"
+        - "full": rows are whitened first by their covariance, whose correlations are shrunk as Ledoit and Wolf do. The noise then
+          has this shape, :math:`\sigma^2 N`, and the units of the columns say nothing. `scale` must be one that is a function of X.
+        - "residual": the noise is N itself, the covariance of what a decoder leaves of rows that it has not seen. It is found by
+          short fits to each half of the rows, at a temperature of 1, so that a fit takes two to three times as long. `scale` must
+          be "auto". Where rows are few, or repeat few cells, and in `partial_fit`, it is "full".
     marginals : {"identity", "power"}, default="identity"
         "power": each column that takes many values first goes through the monotone transform of Yeo and Johnson, where folds say
         that one Gaussian of the column is the better for it. Scores count its Jacobian and samples come back through its inverse.
@@ -284,6 +302,15 @@ class GaussianLikelihood(Likelihood):
     covariance: str = "diagonal"
     marginals: str = "identity"
 
+    @property
+    def is_cross_fitted(self) -> bool:  # type: ignore[override]
+        """Whether the noise is that of rows which a decoder has not seen."""
+        return self.covariance == "residual"
+
+    def without_folds(self) -> GaussianLikelihood:
+        """The same with the covariance of the rows themselves."""
+        return replace(self, covariance="full")
+
     def bind(self, X: Array, weights: Array | None = None) -> Family:
         row_map = self._row_map(X, weights)
         rows = X if row_map is None else row_map.forward(X)
@@ -300,10 +327,12 @@ class GaussianLikelihood(Likelihood):
 
     def _row_map(self, X: Array, weights: Array | None) -> RowMap | None:
         """What rows go through first, or None for nothing."""
-        covariance = choose("covariance", self.covariance, {"diagonal": False, "full": True})
+        covariance = choose("covariance", self.covariance, {"diagonal": False, "full": True, "residual": True})
         marginals = choose("marginals", self.marginals, {"identity": False, "power": True})
         if not (covariance or marginals):
             return None
+        if self.is_cross_fitted and not (isinstance(self.scale, str) and self.scale == "auto"):
+            raise ValueError(f"scale must be 'auto' with covariance='residual', which is the noise itself, got {self.scale!r}.")
         if not isinstance(self.scale, str):
             raise ValueError(
                 f"scale must be a name where rows are whitened or transformed, got {self.scale!r}: a number in the units of X says "
@@ -320,6 +349,56 @@ class GaussianLikelihood(Likelihood):
             per_feature = "per_feature" in str(self.scale)
             return deviation * noise_scale(X / deviation, weights) if per_feature else np.atleast_1d(noise_scale(X, weights))
         return _checked_scale(self.scale, X.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class MappedGaussian(Likelihood):
+    """Gaussian noise whose covariance is that of a map of the rows.
+
+    Parameters
+    ----------
+    row_map : RowMap
+    """
+
+    row_map: RowMap
+
+    def bind(self, X: Array, weights: Array | None = None) -> FixedGaussian:
+        rows = self.row_map.forward(X)
+        unit = float(np.sqrt(variance_of_rows(rows, weights).mean()))
+        return FixedGaussian(mean_of_rows(rows, weights), unit, torch.tensor([1 / unit], dtype=torch.float64), self.row_map)
+
+
+@dataclass(frozen=True, eq=False)
+class AutoLikelihood(Likelihood):
+    """Gaussian noise of a kind that the shape of the data says: `likelihood="auto"`.
+
+    "table" where there are at least two features more than components, no more than 200 of them, and the network has no images;
+    "gaussian" elsewhere.
+    """
+
+    def settled(self, n_features: int, n_components: int, is_image: bool) -> Likelihood:
+        is_table = n_components + 2 <= n_features <= LARGEST_TABLE and not is_image
+        return GaussianLikelihood(covariance="residual", marginals="power") if is_table else GaussianLikelihood()
+
+    def bind(self, X: Array, weights: Array | None = None) -> Family:
+        return GaussianLikelihood().bind(X, weights)
+
+
+def begun(likelihood: GaussianLikelihood, X: Array, weights: Array | None, n_components: int) -> tuple[RowMap, Array] | None:
+    """The map of rows (n, d) with the noise that folds begin with, and the smallest deviations (d,) of the noise.
+
+    These are those of rounding where a column has few values, and for a constant column what it has at first. None where rows
+    repeat few cells, or are so few that a half has no covariance.
+    """
+    rows, counts = _distinct(X, weights)
+    if len(rows) < FEWEST_FOLDED or _are_few_cells(rows, counts):
+        return None
+    row_map = RowMap.of(X, weights, likelihood.marginals == "power", covariance=True)
+    y, first = row_map.columns(rows), encoded(row_map.covariance, n_components)
+    varies = np.ptp(y, axis=0) > 0
+    smallest = np.sqrt(np.diag(first))
+    smallest[varies] = np.maximum(_roundings(y), SMALLEST_SCALE * np.sqrt(variance_of_rows(y[:, varies], None)))
+    return row_map.whitening(first), smallest
 
 
 def noise_scale(X: Array, weights: Array | None = None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,10 @@ FEWEST_NATS = 1.0
 SMALL_SHARE, LOW_SHARE = 0.1, 0.25
 #: How many ranges beyond the fitted values a sample may lie.
 REACH = 10.0
+#: Of correlations, over their mean: below it a matrix has no factor that rounding leaves.
+SMALLEST_EIGENVALUE = 1e-6
+#: Of the variance of a principal axis that a decoder is to explain, the share that is noise at first.
+ENCODED_SHARE = 0.09
 #: What stands for no bound.
 UNBOUNDED = 1e300
 
@@ -43,6 +48,7 @@ class RowMap:
     low, high : arrays of shape (d,), bounds of y beyond which the inverse is that of the bound
     mean_log_slope : float, mean over the fitted rows of :math:`\sum_c \log dy_c/dX_c`
     factor : array of shape (d, d), R, lower triangular; or None, the identity
+    note : str, where R comes from, in one line
 
     Examples
     --------
@@ -61,6 +67,7 @@ class RowMap:
     high: Array
     mean_log_slope: float = 0.0
     factor: Array | None = None
+    note: str = ""
 
     @classmethod
     def of(cls, X: Array, weights: Array | None, marginals: bool, covariance: bool) -> RowMap:
@@ -73,6 +80,28 @@ class RowMap:
             y = found.columns(X)
             found = replace(found, factor=_factor(y - mean_of_rows(y, weights), weights))
         return found
+
+    @property
+    def covariance(self) -> Array:
+        """R R', (d, d)."""
+        assert self.factor is not None, "asked only of maps that whiten"
+        return self.factor @ self.factor.T
+
+    def whitening(self, covariance: Array, note: str = "") -> RowMap:
+        """The map with R R' another covariance (d, d)."""
+        deviation = np.sqrt(np.diag(covariance))
+        correlation = covariance / deviation / deviation[:, None]
+        return replace(self, factor=deviation[:, None] * np.linalg.cholesky(_lifted(correlation)), note=note)
+
+    def one_gaussian(self, X: Array, weights: Array | None, others: Array) -> Array:
+        """Log-density of other rows (m, d) under one Gaussian of the columns' transforms of rows (n, d), (m,)."""
+        y = self.columns(X)
+        mean = mean_of_rows(y, weights)
+        factor = _factor(y - mean, weights)
+        white = solve_triangular(factor, (self.columns(others) - mean).T, lower=True)
+        log_volume = float(np.log(np.diag(factor)).sum()) + 0.5 * len(factor) * math.log(2 * math.pi)
+        result: Array = self.log_slope(others) - 0.5 * np.square(white).sum(0) - log_volume
+        return result
 
     def forward(self, X: Array) -> Array:
         """x of X, (n, d)."""
@@ -201,6 +230,58 @@ def _factor(y: Array, weights: Array | None) -> Array:
     noise = (float(counts @ np.square(np.square(rows).sum(1))) / total - float(np.square(covariance).sum())) / total
     share = min(1.0, noise / distance) if distance > 0 else 1.0
     shrunk = (1 - share) * covariance + share * level * np.eye(d)
-    smallest = float(np.linalg.eigvalsh(shrunk)[0])
-    ridge = max(0.0, 1e-6 * level - smallest)  # columns that are sums of others
-    return deviation[:, None] * np.linalg.cholesky(shrunk + ridge * np.eye(d))
+    return deviation[:, None] * np.linalg.cholesky(_lifted(shrunk))
+
+
+def _lifted(correlation: Array) -> Array:
+    """A matrix (d, d) with a smallest eigenvalue that has a factor: where columns are sums of others it has none."""
+    smallest = float(np.linalg.eigvalsh(correlation)[0])
+    ridge = max(0.0, SMALLEST_EIGENVALUE * float(np.trace(correlation)) / len(correlation) - smallest)
+    return correlation + ridge * np.eye(len(correlation))
+
+
+def encoded(covariance: Array, n_components: int) -> Array:
+    """A covariance (d, d) in which a share of the first principal axes is noise: a decoder has the rest of them to explain.
+
+    The axes are those of the correlations, so that the units of the columns say nothing.
+    """
+    deviation = np.sqrt(np.diag(covariance))
+    values, axes = np.linalg.eigh(covariance / deviation / deviation[:, None])
+    values[-n_components:] *= ENCODED_SHARE
+    result: Array = (axes * values) @ axes.T * deviation * deviation[:, None]
+    return result
+
+
+def updated(before: Array, found: Sequence[tuple[float, Array]], smallest: Array) -> Array:
+    r"""A noise's covariance from residuals of rows that were not fitted.
+
+    .. math:: N = \frac12 \sum_B \frac{n_B S_B + d\, N_0}{n_B + d}
+
+    with the one before as d rows more, and no variance below a smallest.
+
+    Parameters
+    ----------
+    before : array of shape (d, d), N_0
+    found : numbers of rows n_B, and second moments S_B of shape (d, d)
+    smallest : array of shape (d,), deviations
+
+    Returns
+    -------
+    array of shape (d, d)
+    """
+    d = len(before)
+    covariance: Array = np.mean([(n * moment + d * before) / (n + d) for n, moment in found], axis=0)
+    return covariance + np.diag(np.maximum(np.square(smallest) - np.diag(covariance), 0))
+
+
+def halves(X: Array) -> NDArray[np.bool_]:
+    """Which of two halves each row (n, d) is in, (n,): equal rows in the same.
+
+    The order of rows and of columns, and the units of columns, say nothing: a row is told by the ranks of its values.
+    """
+    numbers = np.random.default_rng(0).integers(2**63, size=len(X), dtype=np.uint64)
+    keys = np.zeros(len(X), dtype=np.uint64)
+    for column in X.T:
+        keys += numbers[np.unique(column, return_inverse=True)[1]]
+    result: NDArray[np.bool_] = np.unique(keys, return_inverse=True)[1] % 2 == 0
+    return result

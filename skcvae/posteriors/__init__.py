@@ -15,7 +15,7 @@ from skcvae.posteriors._coordinates import Coordinates
 from skcvae.posteriors._encoder import Encoder, FromEncoder, Laplace, Refined, check_differentiable
 from skcvae.posteriors._flows import PlanarFlow, SplineFlow
 from skcvae.posteriors._inference import MOST_PLANES, Inference, LocalInference, PoolInference
-from skcvae.posteriors._local import LOCAL_DRAWS, FromPool, LocalDraws, defensive_draws
+from skcvae.posteriors._local import LARGEST_TAIL, LOCAL_DRAWS, FromPool, LocalDraws, defensive_draws
 from skcvae.posteriors._pareto import pareto_k
 from skcvae.posteriors._pool import Mixture, Pool, Scores
 from skcvae.posteriors._record import Posterior, posterior
@@ -30,6 +30,7 @@ POSTERIORS: dict[str, type[PosteriorFamily]] = {
 }
 
 __all__ = [
+    "LARGEST_TAIL",
     "LOCAL_DRAWS",
     "MOST_PLANES",
     "POSTERIORS",

@@ -35,6 +35,7 @@ class AmortisedInference(Inference):
     decoder: nn.Module
     mixture: Mixture
     local: LocalDraws | None
+    is_weighted = False
 
     def _drawn(self, x: Tensor, noise: Tensor) -> Tensor:
         """z (n, s, k) for noise (s, r) or (n, s, r)."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from skcvae.likelihoods import Family
 from skcvae.posteriors import _local
 from skcvae.posteriors._local import LOCAL_DRAWS, Block, LocalDraws
-from skcvae.posteriors._pool import Mixture, Pool, Scores
+from skcvae.posteriors._pool import Mixture, Pool, Scores, inverted
 
 #: Supporting planes that give the prior potential at a row's own draws.
 MOST_PLANES = 4096
@@ -38,6 +38,9 @@ class Moments:
 
 class Inference(ABC):
     """What a fitted model can say of standardised rows x (n, d)."""
+
+    #: Whether posteriors are draws with importance weights, which may be few.
+    is_weighted = True
 
     @abstractmethod
     def mean(self, x: Tensor) -> Tensor:
@@ -70,13 +73,11 @@ class Inference(ABC):
 
     def resample(self, x: Tensor, n_samples: int, rng: np.random.Generator) -> Tensor:
         """Draws from the posterior of each row by inverting its cumulative weights, (n, n_samples, k)."""
-        return torch.cat([_inverted(weights, draws, n_samples, rng) for weights, draws in self.weights(x)])
+        return torch.cat([_taken(draws, inverted(weights, n_samples, rng)) for weights, draws in self.weights(x)])
 
 
-def _inverted(weights: Tensor, draws: Tensor, n_samples: int, rng: np.random.Generator) -> Tensor:
-    cumulative = weights.double().cumsum(1)
-    level = torch.as_tensor(rng.random((len(weights), n_samples))).to(cumulative) * cumulative[:, -1:]
-    index = torch.searchsorted(cumulative, level, right=True).clamp(max=weights.shape[1] - 1)
+def _taken(draws: Tensor, index: Tensor) -> Tensor:
+    """Draws (m, k), or each row's own (n, m, k), at places (n, s), (n, s, k)."""
     return draws[index] if draws.ndim == 2 else draws.gather(1, index[:, :, None].expand(-1, -1, draws.shape[2]))
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +15,16 @@ from skcvae.likelihoods import Family
 from skcvae.posteriors._conditional import FullRows, MixedRows, Rows
 from skcvae.posteriors._coordinates import Coordinates
 from skcvae.posteriors._encoder import Laplace, normal_scores
-from skcvae.posteriors._pool import Mixture, relative_error, tail_of
+from skcvae.posteriors._pool import Mixture, inverted, relative_error, tail_of
 
 #: Draws of a row's own proposal, and of the prior beside them.
 LOCAL_DRAWS, DEFENSIVE_DRAWS = 256, 256
 #: A standard error in nats at which the prior's draws do: their bias is about half its square.
 GOOD_ERROR = 0.05
+#: Above this Pareto k-hat a sum of weights has no error that its draws could tell, and what is added to it then.
+LARGEST_TAIL, UNTOLD = 0.7, 1e3
+#: How many times the pool's error a row's own may have.
+CLEARLY_ABOVE = 2.0
 #: Times that a proposal is fitted to its own draws; effective draws a coordinate that a fit has, at least; and the ratio by which
 #: one half of a fitted proposal is wider.
 REFITS, EFFECTIVE_DRAWS, WIDER = 3, 8, 1.5
@@ -160,14 +165,14 @@ class LocalDraws:
     def _best_weights(self, x: Tensor) -> Tensor:
         shared, output, noise = self._shared()
         places, rows = torch.arange(len(x), device=x.device), self.proposal(x)
-        best = error = x.new_zeros(0)
+        best = doubt = x.new_zeros(0)
         for number, scores in enumerate(noise):
             log_weights = self._block(x[places], rows, shared, output, scores).log_weights(self.mixture.family, 1.0)
-            found = relative_error(size(log_weights), log_weights.shape[1])
+            found = _doubt(log_weights)
             if number == 0:
-                best, error = log_weights, found
-            is_better = found < error[places]
-            best[places[is_better]], error[places[is_better]] = log_weights[is_better], found[is_better]
+                best, doubt = log_weights, found
+            is_better = found < doubt[places]
+            best[places[is_better]], doubt[places[is_better]] = log_weights[is_better], found[is_better]
             y = torch.cat([rows.draw(scores)[0], self.coordinates.of(shared).expand(len(places), -1, -1)], 1)
             fitted, is_fitted = _fitted_gaussians(log_weights, y)
             is_poor = is_fitted & ~(found <= GOOD_ERROR)
@@ -206,20 +211,43 @@ class LocalDraws:
         tail[local], tail[is_pooled] = tail_of(log_weights), self.mixture.tail(x[is_pooled])
         return log_density, error, tail
 
+    def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
+        """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
+        means, family = self.mixture.means(x, n_draws, rng), self.mixture.family
+        poor = torch.nonzero(~(self.mixture.log_density(x)[1] <= GOOD_ERROR))[:, 0]
+        parts = []
+        for block in self.blocks(x[poor]):
+            index = inverted(torch.softmax(block.log_weights(family, 1.0), 1), n_draws, rng)
+            own = family.mean(block.own_output).unflatten(0, block.own.shape[:2])
+            shared = family.mean(block.shared_output).expand(len(own), -1, -1)
+            parts.append(torch.cat([own, shared], 1).gather(1, index[:, :, None].expand(-1, -1, own.shape[2])))
+        if parts:
+            means[poor] = torch.cat(parts)
+        return means
+
     def _estimates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Estimates and errors, (n,); places (l,) of the rows whose own draws give them, and the weights of these (l, s + m).
 
-        The prior's draws alone give the estimate where they do, and where a row's own have no smaller error.
+        The prior's draws alone give the estimate where their error is small, and where that of a row's own is more than twice as
+        large, or cannot be told: the prior's are more, and do not tell of a mode that none of them has met.
         """
         log_density, error = self.mixture.log_density(x)
         poor = torch.nonzero(~(error <= GOOD_ERROR))[:, 0]
         log_weights = self.own_weights(x[poor])
-        own_error = relative_error(size(log_weights), log_weights.shape[1])
-        is_better = own_error < error[poor]
+        own_error, pool_error = _doubt(log_weights), error[poor]
+        untold = own_error >= UNTOLD
+        pool_error[untold] += UNTOLD * (self.mixture.tail(x[poor[untold]]) > LARGEST_TAIL)
+        is_better = own_error < CLEARLY_ABOVE * pool_error
         local, log_weights = poor[is_better], log_weights[is_better]
         log_density[local] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[local])
-        error[local] = own_error[is_better]
+        error[local] = relative_error(size(log_weights), log_weights.shape[1])
         return log_density, error, local, log_weights
+
+
+def _doubt(log_weights: Tensor) -> Tensor:
+    """The error of each row's weights (n, s), which is beyond all others where their tail says that it cannot be told, (n,)."""
+    error = relative_error(size(log_weights), log_weights.shape[1])
+    return torch.where(tail_of(log_weights) > LARGEST_TAIL, error + UNTOLD, error)
 
 
 def _fitted_gaussians(log_weights: Tensor, y: Tensor) -> tuple[FullRows, Tensor]:

@@ -135,9 +135,23 @@ class Mixture:
         """Pareto k-hat of the weights of each standardised row, (n,)."""
         return torch.cat([tail_of(block.log()) for block in self.scores.blocks(self.family.statistics(x))]) if len(x) else x[:, 0]
 
+    def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
+        """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
+        key, blocks = self.scores.key, self.scores.blocks(self.family.statistics(x))
+        index = torch.cat([inverted(weights, n_draws, rng) for weights in blocks])
+        means = self.family.mean_at(self.scores.factor * key[index.flatten()].to(x))
+        return means.unflatten(0, index.shape)
+
     def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`log_density`, and `tail`."""
         return *self.log_density(x), self.tail(x)
+
+
+def inverted(weights: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
+    """Places of draws by weights (n, m), which are normalised, by inverting their sums, (n, n_draws)."""
+    cumulative = weights.double().cumsum(1)
+    level = torch.as_tensor(rng.random((len(weights), n_draws))).to(cumulative) * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, level, right=True).clamp(max=weights.shape[1] - 1)
 
 
 def tail_of(log_weights: Tensor) -> Tensor:

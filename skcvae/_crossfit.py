@@ -1,0 +1,113 @@
+"""The noise of a table: the covariance of what a decoder leaves of rows that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skcvae._data import Table, some
+from skcvae._fitted import Fit
+from skcvae._place import HOST, as_array
+from skcvae._training import Pace
+from skcvae.likelihoods import GaussianLikelihood, Likelihood, MappedGaussian, RowMap, begun, halves, mean_of_rows, updated
+
+#: How often the covariance is found anew.
+N_PASSES = 2
+#: Rows of which it is found, at most.
+MOST_ROWS = 8192
+#: Draws from a row's posterior that its residuals are averaged over.
+N_DRAWS = 16
+#: Standard errors by which one Gaussian must be ahead in the rows held out to be preferred.
+CLEARLY = 2.0
+
+Fitting = Callable[[Likelihood, Table], Fit]
+
+
+def cross_fitted(
+    likelihood: GaussianLikelihood, table: Table, n_components: int, fit: Fitting, pace: Pace, rng: np.random.Generator
+) -> RowMap | None:
+    r"""The map of rows with the covariance of the noise, found by fits to each half of the rows, each asked of the other half.
+
+    Of rows B that were not fitted the residuals' second moment is
+
+    .. math:: S_B = \frac1{|B|} \sum_{i \in B} E_{p(z \mid x_i)} (x_i - \mu(z)) (x_i - \mu(z))^T
+
+    and the noise is put to the average of the halves. It begins with the rows' covariance, in which the first axes are small.
+
+    Parameters
+    ----------
+    likelihood : GaussianLikelihood, with covariance="residual"
+    table : Table
+    n_components : int
+    fit : callable, a short fit of a likelihood to some rows
+    pace : Pace, told of the fits
+    rng : np.random.Generator
+
+    Returns
+    -------
+    RowMap, or None where there are too few rows, or where one Gaussian is clearly ahead in the rows held out
+    """
+    index = some(len(table.X), MOST_ROWS, rng)
+    asked = table if index is None else table.taken(index.numpy())
+    asked = Table(asked.X.astype(np.float64, copy=False), asked.weights)
+    begin = begun(likelihood, asked.X, asked.weights, n_components)
+    if begin is None:
+        return None
+    row_map, smallest = begin
+    first = halves(asked.X)
+    pairs = [(asked.taken(first), asked.taken(~first)), (asked.taken(~first), asked.taken(first))]
+    gain = 0.0
+    for number in range(N_PASSES):
+        found, gains = [], []
+        for half, (fitted, other) in enumerate(pairs):
+            pace.begin(f"noise, fit {2 * number + half + 1} of {2 * N_PASSES}", 1)
+            record = fit(MappedGaussian(row_map), fitted)
+            found.append((_total(other), residual_moment(record, other, rng)))
+            gains.append(scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X))
+            pace.advance()
+        if number == 0:  # later the noise has seen both halves
+            gain, error = _mean_and_error(np.concatenate(gains), [other for _, other in pairs])
+            if gain < -CLEARLY * error:
+                return None
+        row_map = row_map.whitening(updated(row_map.covariance, found, smallest))
+    note = f"covariance of rows that the decoder has not seen, {gain:.2f} nats ahead of one Gaussian in them at first"
+    return row_map.whitening(row_map.covariance, note)
+
+
+def _total(table: Table) -> float:
+    return float(len(table.X)) if table.weights is None else float(table.weights.sum())
+
+
+def _mean_and_error(values: NDArray[np.float64], tables: list[Table]) -> tuple[float, float]:
+    """Mean of values of rows by their weights, and its standard error."""
+    weights = np.concatenate([np.ones(len(t.X)) if t.weights is None else t.weights for t in tables])
+    mean = float(mean_of_rows(values, weights))
+    variance = float(mean_of_rows(np.square(values - mean), weights))
+    return mean, float(np.sqrt(variance / weights.sum()))
+
+
+@torch.no_grad()
+def scores(record: Fit, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log-likelihood of rows (n, d), by draws of the prior where there are no others, (n,)."""
+    model = record.at(HOST)
+    log_density = as_array(model.inference.density().log_density(model.standardised(X))[0])
+    result: NDArray[np.float64] = log_density - record.family.log_volumes(X)
+    return result
+
+
+@torch.no_grad()
+def residual_moment(record: Fit, table: Table, rng: np.random.Generator) -> NDArray[np.float64]:
+    """S_B of rows, (d, d), in the units of the columns' transforms."""
+    model = record.at(HOST)
+    x, row_map = model.standardised(table.X), record.family.row_map
+    assert row_map is not None, "rows are whitened"
+    assert row_map.factor is not None, "by a covariance"
+    residual = x[:, None] - model.inference.density().means(x, N_DRAWS, rng)
+    weights = torch.ones(len(x), dtype=x.dtype) if table.weights is None else torch.as_tensor(table.weights)
+    moment = torch.einsum("n,nsc,nsd->cd", weights / weights.sum() / N_DRAWS, residual, residual)
+    factor = record.family.unit * row_map.factor
+    result: NDArray[np.float64] = factor @ moment.numpy() @ factor.T
+    return result
