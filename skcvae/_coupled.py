@@ -332,7 +332,8 @@ class CoupledVAE(LatentVariableModel):
 
     def _short_parameters(self) -> dict[str, Any]:
         given = Schedule() if self.schedule is None else self.schedule
-        return {"epsilon": 1.0, "schedule": given.shorter()}
+        proposal = "prior" if self.proposal == "encoder" else self.proposal
+        return {"epsilon": 1.0, "schedule": given.shorter(), "proposal": proposal}
 
     def _layouts(self, course: Course[_phases.Problem]) -> list[_phases.Layout]:
         """What polishing may start from."""

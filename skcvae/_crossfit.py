@@ -66,9 +66,10 @@ def cross_fitted(
             pace.begin(f"noise, fit {2 * number + half + 1} of {2 * N_PASSES}", 1)
             record = fit(MappedGaussian(row_map), fitted)
             found.append((_total(other), residual_moment(record, other, rng)))
-            gains.append(scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X))
+            if number == 0:  # later the noise has seen both halves
+                gains.append(scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X))
             pace.advance()
-        if number == 0:  # later the noise has seen both halves
+        if number == 0:
             gain, error = _mean_and_error(np.concatenate(gains), [other for _, other in pairs])
             if gain < -CLEARLY * error:
                 return None
@@ -91,9 +92,9 @@ def _mean_and_error(values: NDArray[np.float64], tables: list[Table]) -> tuple[f
 
 @torch.no_grad()
 def scores(record: Fit, X: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-likelihood of rows (n, d), by draws of the prior where there are no others, (n,)."""
+    """Log-likelihood of rows (n, d) by draws of the prior, (n,)."""
     model = record.at(HOST)
-    log_density = as_array(model.inference.density().log_density(model.standardised(X))[0])
+    log_density = as_array(model.inference.density(0).log_density(model.standardised(X))[0])
     result: NDArray[np.float64] = log_density - record.family.log_volumes(X)
     return result
 

@@ -136,6 +136,7 @@ class Schedule:
             self,
             training_steps=min(self.training_steps, 50),
             polish_rounds=min(self.polish_rounds, 4),
+            trial=replace(self.trial, fewest=min(self.trial.fewest, 75)),
             stages=(Stage(share=1.0, draws=16384, batch=1, rate=1.4, visits=30.0, fewest=50, moves=True),),
             marginal_tol=max(self.marginal_tol, 3e-2),
             max_draws=min(self.max_draws, 8192),

@@ -308,10 +308,14 @@ class GaussianLikelihood(Likelihood):
         return self.covariance == "residual"
 
     def without_folds(self) -> GaussianLikelihood:
-        """The same with the covariance of the rows themselves."""
+        """The same with the covariance of the rows themselves; ValueError where the scale is not that of the noise itself."""
+        if not (isinstance(self.scale, str) and self.scale == "auto"):
+            raise ValueError(f"scale must be 'auto' with covariance='residual', which is the noise itself, got {self.scale!r}.")
         return replace(self, covariance="full")
 
     def bind(self, X: Array, weights: Array | None = None) -> Family:
+        if self.is_cross_fitted:
+            return self.without_folds().bind(X, weights)
         row_map = self._row_map(X, weights)
         rows = X if row_map is None else row_map.forward(X)
         offset, unit = mean_of_rows(rows, weights), float(np.sqrt(variance_of_rows(rows, weights).mean()))
@@ -331,8 +335,6 @@ class GaussianLikelihood(Likelihood):
         marginals = choose("marginals", self.marginals, {"identity": False, "power": True})
         if not (covariance or marginals):
             return None
-        if self.is_cross_fitted and not (isinstance(self.scale, str) and self.scale == "auto"):
-            raise ValueError(f"scale must be 'auto' with covariance='residual', which is the noise itself, got {self.scale!r}.")
         if not isinstance(self.scale, str):
             raise ValueError(
                 f"scale must be a name where rows are whitened or transformed, got {self.scale!r}: a number in the units of X says "

@@ -21,6 +21,8 @@ from skcvae.posteriors._pool import Mixture, inverted, relative_error, tail_of
 LOCAL_DRAWS, DEFENSIVE_DRAWS = 256, 256
 #: A standard error in nats at which the prior's draws do: their bias is about half its square.
 GOOD_ERROR = 0.05
+#: Above this error, that of four effective draws, the prior's draws are too coarse for means.
+COARSE_ERROR = 0.5
 #: Above this Pareto k-hat a sum of weights has no error that its draws could tell, and what is added to it then.
 LARGEST_TAIL, UNTOLD = 0.7, 1e3
 #: How many times the pool's error a row's own may have.
@@ -214,7 +216,7 @@ class LocalDraws:
     def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
         """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
         means, family = self.mixture.means(x, n_draws, rng), self.mixture.family
-        poor = torch.nonzero(~(self.mixture.log_density(x)[1] <= GOOD_ERROR))[:, 0]
+        poor = torch.nonzero(~(self.mixture.log_density(x)[1] <= COARSE_ERROR))[:, 0]
         parts = []
         for block in self.blocks(x[poor]):
             index = inverted(torch.softmax(block.log_weights(family, 1.0), 1), n_draws, rng)

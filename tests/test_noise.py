@@ -1,0 +1,379 @@
+"""The noise of a table: the covariance of what decoders leave of rows that they have not seen."""
+
+import dataclasses
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.base import clone
+from sklearn.datasets import load_iris, load_wine
+from sklearn.exceptions import ConvergenceWarning
+
+import skcvae
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _crossfit, _fitting
+from skcvae._crossfit import residual_moment, scores
+from skcvae._data import Table
+from skcvae._place import HOST
+from skcvae.likelihoods import AutoLikelihood, GaussianLikelihood, MappedGaussian, RowMap, begun, halves, updated
+from skcvae.likelihoods._rows import encoded
+from skcvae.schedule import Schedule
+
+SHORT = Schedule(polish_rounds=2, max_draws=4096)
+QUICK = {"max_iter": 100, "hidden_layer_sizes": (32,), "pool_size": 1024, "random_state": 0}
+TABLE = GaussianLikelihood(covariance="residual")
+
+
+@pytest.fixture(scope="module")
+def X():
+    """Rows of two factors, with correlated noise of which one column has a tenth."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5)) * [0.3, 0.3, 0.3, 0.3, 0.03]
+    return 2 * rng.normal(size=(400, 2)) @ rng.normal(size=(2, 5)) + noise
+
+
+def linear_model(**params):
+    return CoupledVAE(hidden_layer_sizes=(), schedule=SHORT, max_iter=200, random_state=0, **params)
+
+
+def linear_posterior(model, X):
+    """Of a model with a linear decoder and a standard Gaussian prior, in units of its noise: residuals at the means, W, and C."""
+    placed = model._fitted.at(HOST)
+    x, family = placed.standardised(X), placed.inference.density().mixture.family if model.proposal != "prior" else placed.family
+    with torch.no_grad():
+        bias = placed.decoder(torch.zeros(1, 2, dtype=torch.float64))[0]
+        weight = (placed.decoder(torch.eye(2, dtype=torch.float64)) - bias).T / family.scale.double()
+        covariance = torch.linalg.inv(torch.eye(2) + weight.T @ weight)
+        residual = (x - bias) / family.scale
+        return residual - residual @ weight @ covariance @ weight.T, weight, covariance
+
+
+# The parts.
+
+
+def test_the_encoded_axes_are_those_of_the_correlations():
+    """Variances along the first axes fall to 0.09 of what they were, the others stay, in units in which the diagonal is 1."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(6, 6))
+    covariance = root @ root.T * np.outer([1, 10, 100, 1, 1, 1], [1, 10, 100, 1, 1, 1])
+    deviation = np.sqrt(np.diag(covariance))
+    values, axes = np.linalg.eigh(covariance / np.outer(deviation, deviation))
+    found = encoded(covariance, 2) / np.outer(deviation, deviation)
+    np.testing.assert_allclose(axes.T @ found @ axes, np.diag(values * [1, 1, 1, 1, 0.09, 0.09]), atol=1e-12)
+    np.testing.assert_allclose(encoded(covariance, 9), 0.09 * covariance)
+
+
+def test_the_update_is_the_mode_under_rows_of_the_noise_before():
+    before, moments = np.diag([1.0, 2.0]), (np.array([[3.0, 1.0], [1.0, 2.0]]), np.diag([5.0, 4.0]))
+    found = updated(before, [(10.0, moments[0]), (30.0, moments[1])], np.zeros(2))
+    expected = 0.5 * ((10 * moments[0] + 2 * before) / 12 + (30 * moments[1] + 2 * before) / 32)
+    np.testing.assert_allclose(found, expected)
+    floored = updated(before, [(10.0, moments[0]), (30.0, moments[1])], np.array([0.0, 3.0]))
+    np.testing.assert_allclose(floored, expected + np.diag([0.0, 9.0 - expected[1, 1]]))
+
+
+def test_equal_rows_are_in_one_half_and_nothing_else_says_which():
+    """Neither the order of rows and columns nor the units, nor how often a row is there."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(501, 4))
+    found = halves(X)
+    assert abs(int(found.sum()) - 250) <= 1
+    order, columns = rng.permutation(501), rng.permutation(4)
+    np.testing.assert_array_equal(halves(X[order]), found[order])
+    np.testing.assert_array_equal(halves(1 + X[:, columns] * [1, 20, 0.1, 3]), found)
+    repeats = rng.integers(1, 4, size=501)
+    np.testing.assert_array_equal(halves(X.repeat(repeats, axis=0)), found.repeat(repeats))
+
+
+def test_residuals_of_a_linear_decoder_have_their_closed_form(X):
+    """E[(x - mu)(x - mu)' given x] = r r' + W C W', with r the residual at the posterior's mean and C its covariance."""
+    row_map = RowMap.of(X, None, marginals=False, covariance=True)
+    model = linear_model(likelihood=MappedGaussian(row_map), proposal="prior").fit(X)
+    residual, weight, covariance = linear_posterior(model, X)
+    expected = (residual.T @ residual / len(X) + weight @ covariance @ weight.T).numpy()
+    moment = residual_moment(model._fitted, Table(X), np.random.default_rng(0))
+    found = np.linalg.solve(
+        row_map.factor, np.linalg.solve(row_map.factor, moment).T
+    )  # the noise is 1 in the units of the map's rows
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_weights_are_repetitions_in_residuals(X):
+    record = linear_model(likelihood=MappedGaussian(RowMap.of(X, None, False, True)), proposal="prior").fit(X)._fitted
+    weights = np.random.default_rng(1).integers(1, 4, size=len(X)).astype(float)
+    rng = np.random.default_rng
+    weighted = residual_moment(record, Table(X, weights), rng(0))
+    repeated = residual_moment(record, Table(X.repeat(weights.astype(int), axis=0)), rng(0))
+    np.testing.assert_allclose(weighted, repeated, rtol=0.05, atol=0.01 * np.abs(weighted).max())
+
+
+@pytest.mark.parametrize(("proposal", "scale"), [("auto", 0.02), ("prior", 1.0)])
+def test_means_of_posterior_draws_are_the_posterior_s(X, proposal, scale):
+    """By the pool and, where it is coarse, by draws of a row's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = linear_model(likelihood=GaussianLikelihood(scale), proposal=proposal).fit(X)
+    placed = model._fitted.at(HOST)
+    x, density = placed.standardised(X[:40]), placed.inference.density()
+    assert (proposal == "prior") == bool((placed.inference.density(0).log_density(x)[1] < 0.5).all())
+    found = density.means(x, 2000, np.random.default_rng(0)).mean(1)
+    residual = linear_posterior(model, X[:40])[0] * placed.family.scale.double()
+    np.testing.assert_allclose(found, x - residual, atol=0.05 * scale + 0.005)
+
+
+def test_one_gaussian_is_that_of_the_transformed_columns():
+    rng = np.random.default_rng(0)
+    X, others = rng.lognormal(size=(300, 3)), rng.lognormal(size=(20, 3))
+    row_map = RowMap.of(X, None, marginals=True, covariance=True)
+    y = row_map.columns(X)
+    factor = RowMap.of(X, None, marginals=True, covariance=True).factor
+    expected = multivariate_normal(y.mean(0), factor @ factor.T).logpdf(row_map.columns(others)) + row_map.log_slope(others)
+    np.testing.assert_allclose(row_map.one_gaussian(X, None, others), expected)
+
+
+# The whole.
+
+
+def test_the_density_of_linear_data_is_found(X):
+    """Two factors and correlated noise: other rows' score is that of the truth, where one scale for all columns is nats away."""
+    rng = np.random.default_rng(0)
+    root, loadings = rng.normal(size=(5, 5)) * [0.3, 0.3, 0.3, 0.3, 0.03], 2 * rng.normal(size=(2, 5))
+    covariance = root.T @ root + loadings.T @ loadings
+    rows = rng.multivariate_normal(np.zeros(5), covariance, size=3000)
+    truth = multivariate_normal(np.zeros(5), covariance).logpdf(rows[1500:]).mean()
+    model = linear_model(likelihood=TABLE).fit(rows[:1500])
+    assert model.score(rows[1500:]) > truth - 0.05
+    assert linear_model(likelihood="gaussian").fit(rows[:1500]).score(rows[1500:]) < truth - 1
+
+
+@pytest.mark.parametrize("load", [load_iris, load_wine])
+def test_the_default_is_ahead_of_one_gaussian_on_tables(load):
+    X = load().data
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(X))
+    fitted, held_out = X[order[len(X) // 4 :]], X[order[: len(X) // 4]]
+    model = CoupledVAE(random_state=0).fit(fitted)
+    row_map = model.likelihood_.row_map
+    assert model.score(held_out) > row_map.one_gaussian(fitted, None, held_out).mean() + 0.5
+    assert "nats ahead" in model.noise_
+    assert model.coupling_.information > 1
+
+
+@pytest.mark.parametrize("change", ["scales", "shift", "columns", "rows"])
+def test_units_and_orders_say_nothing(X, change):
+    """Scores move by the log-determinant, to the tolerance that the fit's other draws leave."""
+    rng = np.random.default_rng(1)
+    model = CoupledVAE(likelihood="table", schedule=SHORT, **QUICK)
+    expected = model.fit(X).score(X)
+    scales = np.array([1e-3, 10.0, 1.0, 50.0, 1e4])
+    rows, shift = {
+        "scales": (X * scales, -np.log(scales).sum()),
+        "shift": (X + np.array([10, 0, -5, 1, 0]), 0.0),
+        "columns": (X[:, rng.permutation(5)], 0.0),
+        "rows": (X[rng.permutation(len(X))], 0.0),
+    }[change]
+    found = clone(model).fit(rows).score(rows)
+    assert found - shift == pytest.approx(expected, abs=0.02 if change in ("scales", "shift") else 0.2)
+
+
+def test_weights_find_the_halves_of_repeated_rows(X):
+    """The same rows in each fit, and a noise that differs by what the draws do."""
+    weights = np.random.default_rng(1).integers(1, 4, size=len(X)).astype(float)
+    model = CoupledVAE(likelihood=TABLE, schedule=SHORT, **QUICK)
+    weighted = clone(model).fit(X, sample_weight=weights).likelihood_.row_map.covariance
+    repeated = clone(model).fit(X.repeat(weights.astype(int), axis=0)).likelihood_.row_map.covariance
+    deviation = np.sqrt(np.diag(repeated))
+    np.testing.assert_allclose(weighted / np.outer(deviation, deviation), repeated / np.outer(deviation, deviation), atol=0.15)
+
+
+def test_a_column_of_few_values_keeps_its_rounding(X):
+    """Two clusters that a flag tells apart: the flag's noise is no spike, and a constant column keeps what it had."""
+    flag = (X[:, :1] > 0).astype(float)
+    rows = np.hstack([X + 20 * flag, flag, np.full_like(flag, 3.0)])
+    model = CoupledVAE(schedule=SHORT, **QUICK).fit(rows)
+    covariance = model.likelihood_.row_map.covariance
+    assert covariance[5, 5] >= 1 / 12 * (1 - 1e-9)
+    assert covariance[6, 6] > 0
+    assert model.score(rows) < 3
+
+
+def test_few_rows_and_few_cells_have_no_halves():
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(15, 5))
+    cells = rng.integers(0, 2, size=(500, 4)).astype(float)
+    for rows in (few, cells):
+        assert begun(TABLE, rows, None, 2) is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = CoupledVAE(schedule=SHORT, **QUICK).fit(rows)
+        assert "nats ahead" not in model.noise_
+        assert np.isfinite(model.score(rows))
+
+
+def test_where_one_gaussian_is_clearly_ahead_the_rows_give_the_noise(X, monkeypatch):
+    monkeypatch.setattr(_crossfit, "scores", lambda record, rows: scores(record, rows) - 100)
+    model = CoupledVAE(likelihood="table", schedule=SHORT, **QUICK).fit(X)
+    assert model.noise_.startswith("the covariance of the rows, scaled")
+
+
+def test_auto_is_a_table_where_there_are_columns_to_spare():
+    def kind(*shape):
+        return AutoLikelihood().settled(*shape)
+
+    table, plain = GaussianLikelihood(covariance="residual", marginals="power"), GaussianLikelihood()
+    assert dataclasses.asdict(kind(4, 2, False)) == dataclasses.asdict(kind(200, 64, False)) == dataclasses.asdict(table)
+    for shape in ((3, 2, False), (201, 2, False), (64, 8, True), (8, 8, False)):
+        assert dataclasses.asdict(kind(*shape)) == dataclasses.asdict(plain)
+
+
+@pytest.mark.parametrize(
+    ("params", "columns"), [({}, 3), ({"prior": "categorical", "n_components": 4}, 8), ({"network": "conv"}, 16)], ids=str
+)
+def test_what_is_no_table_has_one_scale(params, columns):
+    rows = np.random.default_rng(0).normal(size=(60, columns))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = CoupledVAE(schedule=SHORT, **{**QUICK, "max_iter": 5}, **params).fit(rows)
+    assert model.noise_.startswith("one fixed scale")
+
+
+# The contract.
+
+
+MODELS = [
+    VAE(likelihood="table", **QUICK),
+    WAE(likelihood="table", **QUICK),
+    InfoVAE(likelihood="table", alpha=0.2, lambd=2.0, **QUICK),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+def test_the_compared_models_can_have_it(model, X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = clone(model).set_params(likelihood="table").fit(X)
+    assert "rows that the decoder has not seen" in fitted.noise_
+    assert np.isfinite(fitted.score(X))
+
+
+def test_wrong_parameters_are_told_before_the_folds(X, monkeypatch):
+    monkeypatch.setattr(_fitting, "cross_fitted", lambda *args: pytest.fail("work was done"))
+    wrong = {
+        "solver": "fast",
+        "epsilon": -1.0,
+        "proposal": "none",
+        "draws_per_step": 0,
+        "hidden_layer_sizes": (0,),
+        "device": "abacus",
+    }
+    for name, value in wrong.items():
+        with pytest.raises((TypeError, ValueError), match=name):
+            CoupledVAE(**{**QUICK, name: value}).fit(X)
+
+
+def test_folds_say_nothing_and_end_with_the_time(X):
+    """No warnings of fits that the user did not ask for, and no more than their share of the time."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        CoupledVAE(schedule=dataclasses.replace(SHORT, max_draws=64, marginal_tol=0.5), **{**QUICK, "max_iter": 2}).fit(X)
+    assert len(caught) <= 2
+    assert all(warning.filename == __file__ for warning in caught)
+    seen = []
+    original = CoupledVAE._fit
+
+    def fit(self, *args):
+        seen.append(self.max_time)
+        return original(self, *args)
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(CoupledVAE, "_fit", fit)
+        CoupledVAE(schedule=SHORT, max_time=20.0, **QUICK).fit(X)
+    assert seen[0] == 20
+    assert len(seen) == 5
+    assert all(0 < seconds <= 3 for seconds in seen[1:])
+
+
+def test_the_folds_leave_the_fit_and_the_generator_as_they_are(X):
+    """The same seed, the same noise; and a generator of the user's moves on by one fit."""
+    model = CoupledVAE(schedule=SHORT, **QUICK)
+    first, second = (clone(model).fit(X) for _ in range(2))
+    np.testing.assert_array_equal(first.score_samples(X), second.score_samples(X))
+    moving = clone(model).set_params(random_state=np.random.default_rng(0))
+    one, two = moving.fit(X).score(X), moving.fit(X).score(X)
+    assert one != two
+
+
+def test_a_stream_begins_without_folds(X, monkeypatch):
+    monkeypatch.setattr(_fitting, "cross_fitted", lambda *args: pytest.fail("a part was folded"))
+    model = VAE(likelihood="table", **QUICK).partial_fit(X)
+    assert model.noise_.startswith("the covariance of the rows, scaled")
+
+
+def test_a_warm_fit_keeps_its_noise(X, monkeypatch):
+    model = CoupledVAE(schedule=SHORT, warm_start=True, **QUICK).fit(X)
+    before = model.likelihood_.row_map.covariance
+    monkeypatch.setattr(_fitting, "cross_fitted", lambda *args: pytest.fail("folded again"))
+    np.testing.assert_array_equal(model.fit(X).likelihood_.row_map.covariance, before)
+
+
+def test_a_saved_model_keeps_its_noise(X, tmp_path):
+    model = CoupledVAE(schedule=SHORT, **QUICK).fit(X)
+    model.save(tmp_path / "model")
+    loaded = skcvae.load(tmp_path / "model")
+    assert loaded.noise_ == model.noise_
+    np.testing.assert_array_equal(loaded.score_samples(X), model.score_samples(X))
+
+
+def test_a_likelihood_that_is_no_table_says_what_it_is(X):
+    assert "trained" in VAE(likelihood=GaussianLikelihood("learned"), **QUICK).fit(X).noise_
+    assert VAE(likelihood="bernoulli", **QUICK).fit((X > 0).astype(float)).noise_ == "that of the likelihood"
+    with pytest.raises(ValueError, match="scale must be 'auto' with covariance='residual'"):
+        CoupledVAE(likelihood=GaussianLikelihood(0.5, covariance="residual")).fit(X)
+
+
+def test_a_wae_that_knows_its_rows_by_heart_says_so():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(40, 4))
+    with pytest.warns(UserWarning, match="knows the fitted rows by heart.*early_stopping"):
+        WAE(max_iter=3000, random_state=0).fit(rows)
+    many = rng.normal(size=(400, 1)) + 0.5 * rng.normal(size=(400, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        WAE(max_iter=300, random_state=0).fit(many)
+
+
+@pytest.mark.parametrize("ask", ["transform", "reconstruct", "sample_posterior", "posterior"])
+def test_coarse_posteriors_are_told_where_they_are_asked_for(X, ask):
+    """By the caller's line and with a remedy that is not already in use."""
+    far = 40 * X[:5]
+    model = CoupledVAE(likelihood="gaussian", schedule=SHORT, **QUICK).fit(X)
+    with pytest.warns(UserWarning, match=r"rows' posteriors.*use proposal='encoder'") as caught:
+        getattr(model, ask)(far)
+    assert [warning.filename for warning in caught] == [__file__]
+    vae = VAE(**{**QUICK, "max_iter": 5}).fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        getattr(model, ask)(X)
+        getattr(vae, ask)(far)
+
+
+def test_the_remedy_of_scores_is_not_in_use(X):
+    far = 100 * X[:5]
+    params = {**QUICK, "likelihood": "gaussian", "schedule": SHORT}
+    with pytest.warns(UserWarning, match=r"log-likelihood.*proposal='auto'"):
+        CoupledVAE(proposal="prior", **params).fit(X).score(far)
+    assert "proposal" in inspect.signature(CoupledVAE).parameters
+
+
+def test_a_device_answers_alike(second_device, X):
+    """Fits of halves too, on the simulated device; the noise is an array of the host."""
+    here = CoupledVAE(schedule=SHORT, device="cpu", **QUICK).fit(X)
+    there = CoupledVAE(schedule=SHORT, device=second_device, **QUICK).fit(X)
+    deviation = np.sqrt(np.diag(here.likelihood_.row_map.covariance))
+    ratio = there.likelihood_.row_map.covariance / np.outer(deviation, deviation)
+    np.testing.assert_allclose(ratio, here.likelihood_.row_map.covariance / np.outer(deviation, deviation), atol=0.05)
+    assert there.score(X) == pytest.approx(here.score(X), abs=0.1)
