@@ -36,6 +36,7 @@ TESTS = [
         "weights",
         "sample_weight",
         "tables",
+        "noise",
     )
 ]
 #: Tests that come first for a file or a room, as they are the likeliest to fail.
@@ -45,7 +46,8 @@ LIKELIEST = {
     "_data.py": ("weights", "sample_weight"),
     "_base.py": ("posteriors",),
     "_autoencoder.py": ("autoencoders",),
-    "likelihoods": ("likelihoods", "tables"),
+    "likelihoods": ("likelihoods", "tables", "noise"),
+    "_crossfit.py": ("noise",),
     "transport": ("transport", "propositions", "weights"),
     "_amortise.py": ("autoencoders", "encoders"),
     "_fitted.py": ("factors", "coupled"),
@@ -92,10 +94,14 @@ MUTATIONS = [
     ("posteriors/_pool.py", "(1 / size - 1 / n_draws)", "(1 / size)"),
     ("posteriors/_pool.py", "log_sum - self.family.carrier(x), relative", "log_sum, relative"),
     ("posteriors/_inference.py", "- first[:, :, None] * first[:, None, :]", "+ first[:, :, None] * first[:, None, :]"),
-    ("posteriors/_inference.py", "weights.double().cumsum(1)", "weights.double().square().cumsum(1)"),
+    ("posteriors/_pool.py", "weights.double().cumsum(1)", "weights.double().square().cumsum(1)"),
     ("posteriors/_inference.py", "(1 - self.softness) * (normaliser", "(normaliser"),
     ("posteriors/_local.py", "coordinates.latent(y), log_p - log_mixture", "coordinates.latent(y), -log_mixture"),
-    ("posteriors/_local.py", "better = local_error < pooled_error", "better = local_error > pooled_error"),
+    (
+        "posteriors/_local.py",
+        "is_better = own_error < CLEARLY_ABOVE * pool_error",
+        "is_better = own_error > CLEARLY_ABOVE * pool_error",
+    ),
     ("posteriors/_encoder.py", "+ 0.5 * self._white(y)", "+ self._white(y)"),
     ("posteriors/_encoder.py", "candidates = y - torch.tensor(STEP", "candidates = y + torch.tensor(STEP"),
     ("posteriors/_conditional.py", "0.5 * (trace + distance - location.shape[1])", "0.5 * (trace + distance)"),
@@ -112,7 +118,7 @@ MUTATIONS = [
     ("_phases/_propose.py", "bias = source.bias(potential, epsilon)", "bias = (potential - source.carrier) / epsilon"),
     ("_data.py", "np.log(weights / weights.mean())", "np.log(weights)"),
     ("_data.py", "(positions + offset)", "positions"),
-    ("_base.py", "error[tail[0] > LARGEST_TAIL] = np.inf", "pass"),
+    ("_base.py", "error[tail[0] > posteriors.LARGEST_TAIL] = np.inf", "pass"),
     ("_autoencoder.py", ".cpu() / math.sqrt(temperature)", ".cpu()"),
     (
         "likelihoods/_family.py",
@@ -124,6 +130,18 @@ MUTATIONS = [
     ("likelihoods/_rows.py", "(power - 1) * np.log1p", "power * np.log1p"),
     ("likelihoods/_rows.py", "float(np.square(covariance).sum())) / total", "float(np.square(covariance).sum()))"),
     ("likelihoods/_gaussian.py", "np.diff(few))) / math.sqrt(12)", "np.diff(few)))"),
+    ("likelihoods/_gaussian.py", "smallest[varies] = np.maximum(", "smallest[varies] = np.minimum("),
+    ("likelihoods/_rows.py", "values[-n_components:] *= ENCODED_SHARE", "values[:n_components] *= ENCODED_SHARE"),
+    ("likelihoods/_rows.py", "(n * moment + d * before) / (n + d)", "(n * moment + before) / (n + 1)"),
+    ("likelihoods/_rows.py", "self.log_slope(others) - 0.5", "-0.5"),
+    ("_crossfit.py", "(asked.taken(first), asked.taken(~first))", "(asked.taken(first), asked.taken(first))"),
+    ("_crossfit.py", "gain < -CLEARLY * error", "gain > -CLEARLY * error"),
+    ("_crossfit.py", "factor @ moment.numpy() @ factor.T", "factor.T @ moment.numpy() @ factor"),
+    ("posteriors/_local.py", "torch.logsumexp(log_weights, 1) - self.mixture", "torch.logsumexp(log_weights, 1) + self.mixture"),
+    ("posteriors/_local.py", "return low * log_weights", "return log_weights / low"),
+    ("posteriors/_pool.py", "self.family.mean_at(self.scores.factor * key", "self.family.mean_at(key"),
+    ("posteriors/_encoder.py", "np.concatenate([half, -half])[:n_draws]", "np.concatenate([half, half])[:n_draws]"),
+    ("_fitting.py", "MappedGaussian(kept)", "self._likelihood.without_folds()"),
 ]
 
 

@@ -157,7 +157,7 @@ class LocalDraws:
     def own_weights(self, x: Tensor) -> Tensor:
         """Log of p(z) p(x given z) over a mixture of proposals, without the part of x alone, (n, s + m).
 
-        Where the error of a row's proposal is above `GOOD_ERROR`, Gaussians are fitted to its weighted draws, which are not used
+        Where the error of a row's proposal is above 0.05 nats, Gaussians are fitted to its weighted draws, which are not used
         again, and of all of these the best is taken: adaptive importance sampling (Cappe et al., 2004), with tempered weights as of
         Koblents and Miguez (2015).
         """
