@@ -7,8 +7,8 @@ import torch
 
 from skcvae import CoupledVAE
 
-#: A fit of a fraction of a second.
-QUICK = {"max_iter": 30, "hidden_layer_sizes": (16,), "random_state": 0, "pool_size": 1024}
+#: A fit of a fraction of a second: with noise of one scale, as that of tables takes four fits more, see test_noise.py.
+QUICK = {"max_iter": 30, "hidden_layer_sizes": (16,), "random_state": 0, "pool_size": 1024, "likelihood": "gaussian"}
 
 
 @pytest.fixture(scope="session")

@@ -106,7 +106,7 @@ def test_wae_s_noise_is_the_residual(linear_data):
     residual = linear_data - model.reconstruct(linear_data)
     scale = float(model.likelihood_.scale[0]) * model.likelihood_.unit
     assert scale == pytest.approx(np.sqrt(np.square(residual).mean()), rel=1e-3)
-    per_feature = WAE(likelihood=GaussianLikelihood("per_feature"), **QUICK).fit(linear_data)
+    per_feature = WAE(**{**QUICK, "likelihood": GaussianLikelihood("per_feature")}).fit(linear_data)
     residual = linear_data - per_feature.reconstruct(linear_data)
     scale = per_feature.likelihood_.scale.numpy() * per_feature.likelihood_.unit
     np.testing.assert_allclose(scale, np.sqrt(np.square(residual).mean(0)), rtol=1e-3)
@@ -288,7 +288,7 @@ def test_one_cross_validation_for_all(X):
 def test_bernoulli(X):
     binary = (X > 1).astype(float)
     for model in (VAE(), WAE(), InfoVAE(divergence=MMD(kernel="rbf"))):
-        fitted = model.set_params(likelihood="bernoulli", **QUICK).fit(binary)
+        fitted = model.set_params(**{**QUICK, "likelihood": "bernoulli"}).fit(binary)
         assert set(np.unique(fitted.sample(20, random_state=0))) <= {0.0, 1.0}
         assert (fitted.score_samples(binary) <= 0).all()
 

@@ -39,7 +39,7 @@ MODELS = {
     "InfoVAE": InfoVAE(**LONGER),
     "CoupledVAE, validated": CoupledVAE(**POLISHED),
     "InfoVAE, validated": InfoVAE(**LONGER),
-    "CoupledVAE, weighted": CoupledVAE(likelihood="table", **POLISHED),
+    "CoupledVAE, weighted": CoupledVAE(**{**POLISHED, "likelihood": "table"}),
     "network potential, weighted": CoupledVAE(**{**NETWORK, "solver": SemiDualNetwork(data_batch_size=32)}),
     "VAE, weighted": VAE(**LONGER),
 }

@@ -19,7 +19,7 @@ SHORT = {"schedule": Schedule(polish_rounds=2, max_draws=4096)}
 MODELS = {
     "CoupledVAE": CoupledVAE(**QUICK, **SHORT),
     "VAE": VAE(**QUICK),
-    "VAE, learned scale": VAE(likelihood=GaussianLikelihood(scale="learned"), **QUICK),
+    "VAE, learned scale": VAE(**{**QUICK, "likelihood": GaussianLikelihood(scale="learned")}),
     "VAE, normalised": VAE(**{**QUICK, "network": MLP((16,), batch_norm=True)}),
     "WAE": WAE(**QUICK),
     "InfoVAE": InfoVAE(**QUICK),

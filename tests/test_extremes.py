@@ -60,15 +60,15 @@ REFUSED = {
     "a rate of 0": (lambda X: Dual(learning_rate=0.0), "learning_rate of Dual must be .* above 0, got 0"),
     "a cost of NaN": (lambda X: from_cost(torch.full((2, 2), torch.nan)), "cost must be a finite matrix.* got NaN"),
     "negative weights": (lambda X: from_cost(torch.eye(2), torch.tensor([1.5, -0.5])), "weights must be 2 positive numbers"),
-    "a tiny scale": (lambda X: CoupledVAE(likelihood=GaussianLikelihood(1e-100), **FAST).fit(X), "scale.* too small for X"),
-    "a small scale": (lambda X: VAE(likelihood=GaussianLikelihood(1e-9), **FAST).fit(X), "scale.* too small for X"),
+    "a tiny scale": (lambda X: CoupledVAE(**{**FAST, "likelihood": GaussianLikelihood(1e-100)}).fit(X), "scale.* too small for X"),
+    "a small scale": (lambda X: VAE(**{**FAST, "likelihood": GaussianLikelihood(1e-9)}).fit(X), "scale.* too small for X"),
     "a tiny temperature": (lambda X: CoupledVAE(epsilon=1e-30, **FAST).fit(X), "epsilon.* too small for X"),
     "a huge temperature": (lambda X: CoupledVAE(epsilon=1e100, **FAST).fit(X), "epsilon must be .*at most 1e.12, got 1e.100"),
     "a huge weight": (lambda X: VAE(beta=1e100, **FAST).fit(X), "beta must be .*at most 1e.12, got 1e.100"),
     "a huge penalty": (lambda X: WAE(penalty=1e100, **FAST).fit(X), "penalty must be .*at most 1e.12, got 1e.100"),
     "a huge lambd": (lambda X: InfoVAE(lambd=1e100, **FAST).fit(X), "lambd must be .*at most 1e.12, got 1e.100"),
     "outliers": (
-        lambda X: CoupledVAE(likelihood=GaussianLikelihood(0.1), **FAST).fit(np.vstack([X, 1e9 * X[:3]])),
+        lambda X: CoupledVAE(**{**FAST, "likelihood": GaussianLikelihood(0.1)}).fit(np.vstack([X, 1e9 * X[:3]])),
         "too small for X.*outliers",
     ),
     "a huge integer": (lambda X: VAE(pool_size=2**63, **{k: v for k, v in FAST.items() if k != "pool_size"}).fit(X), "2.53"),
@@ -136,9 +136,11 @@ def test_heavy_tails_are_fitted_or_diverge(name):
 UNLIKE = np.random.default_rng(0).normal(size=(60, 4)) * [1e4, 1.0, 1e-2, 1e2] + [1e5, 0, 0, 0]
 BAD_FITS = {
     "means": CoupledVAE(
-        likelihood=GaussianLikelihood("per_feature"), schedule=Schedule(polish_rounds=1, max_draws=1024), **QUICK
+        schedule=Schedule(polish_rounds=1, max_draws=1024), **{**QUICK, "likelihood": GaussianLikelihood("per_feature")}
     ).set_params(max_iter=2, learning_rate_init=0.1, pool_size=256),
-    "scores": WAE(likelihood=GaussianLikelihood("learned_per_feature"), **QUICK).set_params(max_iter=2, learning_rate_init=0.1),
+    "scores": WAE(**{**QUICK, "likelihood": GaussianLikelihood("learned_per_feature")}).set_params(
+        max_iter=2, learning_rate_init=0.1
+    ),
 }
 
 

@@ -29,16 +29,16 @@ COUPLED = {**QUICK, "schedule": Schedule(polish_rounds=1, max_draws=4096)}
 MODELS = {
     "coupled": CoupledVAE(**COUPLED),
     "coupled, encoder": CoupledVAE(proposal="encoder", **COUPLED),
-    "coupled, soft": CoupledVAE(varsigma=1.0, likelihood=GaussianLikelihood("learned_per_feature"), **COUPLED),
+    "coupled, soft": CoupledVAE(varsigma=1.0, **{**COUPLED, "likelihood": GaussianLikelihood("learned_per_feature")}),
     "coupled, atoms": CoupledVAE(3, prior=CategoricalPrior([0.2, 0.3, 0.5]), **COUPLED),
-    "coupled, dirichlet": CoupledVAE(3, prior="dirichlet", likelihood=GaussianLikelihood("network"), **COUPLED),
+    "coupled, dirichlet": CoupledVAE(3, prior="dirichlet", **{**COUPLED, "likelihood": GaussianLikelihood("network")}),
     "coupled, conv": CoupledVAE(prior="mixture", network=Conv((2, 2), channels=(3,), batch_norm=True), **COUPLED),
     "coupled, steep": CoupledVAE(activation="steep", **COUPLED),
     "vae": VAE(**QUICK),
     "vae, full": VAE(encoder="full", network=MLP((8,), "tanh", batch_norm=True), **QUICK),
     "vae, planar": VAE(encoder="planar", prior="uniform", **QUICK),
-    "vae, bernoulli": VAE(likelihood="bernoulli", **QUICK),
-    "wae": WAE(likelihood=GaussianLikelihood([0.1, 0.2, 0.3, 0.4]), **QUICK),
+    "vae, bernoulli": VAE(**{**QUICK, "likelihood": "bernoulli"}),
+    "wae": WAE(**{**QUICK, "likelihood": GaussianLikelihood([0.1, 0.2, 0.3, 0.4])}),
     "infovae": InfoVAE(lambd=3.0, **QUICK),
 }
 X = np.random.default_rng(0).random((60, 4))

@@ -208,10 +208,12 @@ def test_too_small_a_pool_is_told_at_fit():
 
 def test_the_remedy_of_few_draws_is_none_that_is_in_use(linear, X):
     """Nor one that the prior cannot have."""
-    assert "proposal" not in linear[1]._fitted.remedy
+    assert "proposal" not in linear[1]._fitted.remedy(True) + linear[1]._fitted.remedy(False)
     sampled = CoupledVAE(prior=lambda n, seed: np.random.default_rng(seed).normal(size=(n, 2)), **QUICK).fit(X)
-    assert "proposal" not in sampled._fitted.remedy
-    assert "proposal='encoder'" in CoupledVAE(**QUICK).fit(X)._fitted.remedy
+    assert "proposal" not in sampled._fitted.remedy(True) + sampled._fitted.remedy(False)
+    assert "proposal='encoder'" in CoupledVAE(**QUICK).fit(X)._fitted.remedy(False)
+    assert "proposal" not in CoupledVAE(**QUICK).fit(X)._fitted.remedy(True)
+    assert "proposal='auto'" in CoupledVAE(proposal="prior", **QUICK).fit(X)._fitted.remedy(True)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -311,7 +313,7 @@ def test_scores_of_linear_models_are_exact_within_their_errors(k):
     X = rng(k).normal(size=(400, k)) @ rng(1).normal(size=(k, 2 * k)) + 0.5 * rng(2).normal(size=(400, 2 * k))
     network = Given(None, nn.Linear, linear=False)
     short = Schedule(polish_rounds=0, max_draws=4096)
-    model = CoupledVAE(k, network=network, schedule=short, max_iter=50, random_state=0).fit(X[100:])
+    model = CoupledVAE(k, likelihood="gaussian", network=network, schedule=short, max_iter=50, random_state=0).fit(X[100:])
     rows = np.vstack([X[:50], 3 * X[50:100]])
     score, error = model.score_samples(rows, return_std=True)
     truth = exact_score(model, rows)

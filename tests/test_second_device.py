@@ -262,7 +262,7 @@ def exponential(n_samples, random_state):
 
 X = np.random.default_rng(0).random((60, 4)) * 0.4 + 0.5 * np.random.default_rng(1).integers(0, 2, size=(60, 1))
 ROWS = X[::4]
-QUICK = {"max_iter": 20, "hidden_layer_sizes": (8,), "random_state": 0, "pool_size": 256}
+QUICK = {"max_iter": 20, "hidden_layer_sizes": (8,), "random_state": 0, "pool_size": 256, "likelihood": "gaussian"}
 SHORT = {"polish_rounds": 1, "max_draws": 2048}
 STEPS = {"max_iter": 10, "hidden_layer_sizes": (8,)}
 COUPLED = {**QUICK, "schedule": Schedule(**SHORT)}
@@ -300,9 +300,9 @@ MODELS = {
     "vae, planar": VAE(encoder="planar", **QUICK),
     "vae, spline": VAE(encoder=SplineFlow(n_transforms=1), **QUICK),
     "vae, dirichlet": VAE(3, prior="dirichlet", **QUICK),
-    "vae, bernoulli": VAE(likelihood="bernoulli", network=MLP((8,), batch_norm=True), **QUICK),
-    "vae, learned": VAE(likelihood=GaussianLikelihood("learned"), prior="mixture", **QUICK),
-    "vae, network's scale": VAE(likelihood=GaussianLikelihood("network"), **QUICK),
+    "vae, bernoulli": VAE(network=MLP((8,), batch_norm=True), **{**QUICK, "likelihood": "bernoulli"}),
+    "vae, learned": VAE(prior="mixture", **{**QUICK, "likelihood": GaussianLikelihood("learned")}),
+    "vae, network's scale": VAE(**{**QUICK, "likelihood": GaussianLikelihood("network")}),
     "wae, mmd": WAE(divergence="mmd", **QUICK),
     "wae, sinkhorn": WAE(divergence="sinkhorn", **QUICK),
     "wae, sliced": WAE(divergence="sliced", prior=exponential, **QUICK),

@@ -123,4 +123,4 @@ def test_validation_rows_are_checked(model, X):
 @pytest.mark.parametrize("model", [CoupledVAE, *AUTOENCODERS])
 def test_validation_rows_are_in_the_support(model, X):
     with pytest.raises(ValueError, match="BernoulliLikelihood expects values in"):
-        model(**QUICK, likelihood="bernoulli").fit(X > 1, X_val=X)
+        model(**{**QUICK, "likelihood": "bernoulli"}).fit(X > 1, X_val=X)

@@ -109,4 +109,4 @@ def test_warnings_name_the_line_that_called(work):
 def fitted():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return CoupledVAE(**LOST, **FEW).fit(X)
+        return CoupledVAE(proposal="prior", **LOST, **FEW).fit(X)

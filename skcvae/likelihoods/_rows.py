@@ -142,7 +142,7 @@ class RowMap:
         parts = (self.centre, self.spread, self.powers, self.low, self.high)
         shapes = [(n_features,)] * 5 + [(n_features, n_features)] * (self.factor is not None)
         for part, shape in zip((*parts, *([] if self.factor is None else [self.factor])), shapes, strict=True):
-            if not isinstance(part, np.ndarray) or part.shape != shape or not np.isfinite(part).all():
+            if getattr(part, "dtype", None) != np.float64 or part.shape != shape or not np.isfinite(part).all():
                 raise ValueError("the map of rows has numbers of other shapes, or none")
         is_whole = (self.spread > 0).all() and math.isfinite(self.mean_log_slope)
         if not is_whole or (self.factor is not None and not (np.diag(self.factor) > 0).all()):
