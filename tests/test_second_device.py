@@ -285,11 +285,11 @@ MODELS = {
     "coupled, dual networks": CoupledVAE(solver=DualNetwork(**STEPS), learning_rate_init=1e-3, **COUPLED),
     "coupled, network": CoupledVAE(solver=SemiDualNetwork(**STEPS), **COUPLED),
     "coupled, encoder": CoupledVAE(proposal="encoder", **COUPLED),
-    "coupled, encoder, uniform": CoupledVAE(proposal="encoder", prior="uniform", likelihood="bernoulli", **COUPLED),
-    "coupled, bernoulli": CoupledVAE(likelihood="bernoulli", **COUPLED),
-    "coupled, learned": CoupledVAE(likelihood=GaussianLikelihood("learned"), **COUPLED),
-    "coupled, network's scale": CoupledVAE(likelihood=GaussianLikelihood("network"), **COUPLED),
-    "coupled, scales": CoupledVAE(likelihood=GaussianLikelihood([0.1, 0.2, 0.3, 0.4]), **COUPLED),
+    "coupled, encoder, uniform": CoupledVAE(proposal="encoder", prior="uniform", **{**COUPLED, "likelihood": "bernoulli"}),
+    "coupled, bernoulli": CoupledVAE(**{**COUPLED, "likelihood": "bernoulli"}),
+    "coupled, learned": CoupledVAE(**{**COUPLED, "likelihood": GaussianLikelihood("learned")}),
+    "coupled, network's scale": CoupledVAE(**{**COUPLED, "likelihood": GaussianLikelihood("network")}),
+    "coupled, scales": CoupledVAE(**{**COUPLED, "likelihood": GaussianLikelihood([0.1, 0.2, 0.3, 0.4])}),
     "coupled, many rows": CoupledVAE(**{**QUICK, "schedule": Schedule(max_rows=32, **SHORT)}),
     "coupled, many rows, network": CoupledVAE(
         solver=SemiDualNetwork(data_batch_size=16, **STEPS), **{**COUPLED, "schedule": Schedule(max_rows=32, **SHORT)}
