@@ -332,8 +332,7 @@ class CoupledVAE(LatentVariableModel):
 
     def _short_parameters(self) -> dict[str, Any]:
         given = Schedule() if self.schedule is None else self.schedule
-        proposal = "prior" if self.proposal == "encoder" else self.proposal
-        return {"epsilon": 1.0, "schedule": given.shorter(), "proposal": proposal}
+        return {"epsilon": 1.0, "schedule": given.shorter()}
 
     def _layouts(self, course: Course[_phases.Problem]) -> list[_phases.Layout]:
         """What polishing may start from."""

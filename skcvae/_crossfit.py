@@ -23,11 +23,19 @@ N_DRAWS = 16
 #: Standard errors by which one Gaussian must be ahead in the rows held out to be preferred.
 CLEARLY = 2.0
 
-Fitting = Callable[[Likelihood, Table], Fit]
+Fitting = Callable[[Likelihood, Table, int], Fit]
+Found = tuple[float, NDArray[np.float64], NDArray[np.float64]]
 
 
 def cross_fitted(
-    likelihood: GaussianLikelihood, table: Table, n_components: int, fit: Fitting, pace: Pace, rng: np.random.Generator
+    likelihood: GaussianLikelihood,
+    table: Table,
+    n_components: int,
+    fit: Fitting,
+    pace: Pace,
+    rng: np.random.Generator,
+    found: list[Found],
+    keep: Callable[[list[Found]], None],
 ) -> RowMap | None:
     r"""The map of rows with the covariance of the noise, found by fits to each half of the rows, each asked of the other half.
 
@@ -42,9 +50,11 @@ def cross_fitted(
     likelihood : GaussianLikelihood, with covariance="residual"
     table : Table
     n_components : int
-    fit : callable, a short fit of a likelihood to some rows
-    pace : Pace, told of the fits
+    fit : callable, a short fit of a likelihood to some rows by a seed
+    pace : Pace, told of the fits; when the time is over the noise stays as it is by then
     rng : np.random.Generator
+    found : list, what earlier fits have found: how many rows B counts as, S_B, and by how much they were ahead of one Gaussian
+    keep : callable, told of this list after every fit
 
     Returns
     -------
@@ -59,35 +69,45 @@ def cross_fitted(
     row_map, smallest = begin
     first = halves(asked.X)
     pairs = [(asked.taken(first), asked.taken(~first)), (asked.taken(~first), asked.taken(first))]
-    gain = 0.0
+    seeds = rng.integers(2**31, size=2 * N_PASSES)
     for number in range(N_PASSES):
-        found, gains = [], []
         for half, (fitted, other) in enumerate(pairs):
-            pace.begin(f"noise, fit {2 * number + half + 1} of {2 * N_PASSES}", 1)
-            record = fit(MappedGaussian(row_map), fitted)
-            found.append((_total(other), residual_moment(record, other, rng)))
-            if number == 0:  # later the noise has seen both halves
-                gains.append(scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X))
+            place = 2 * number + half
+            if place < len(found):
+                continue
+            if pace.is_over:
+                return None if number == 0 else _noted(row_map, found, pairs)
+            pace.begin(f"noise, fit {place + 1} of {2 * N_PASSES}", 1)
+            record = fit(MappedGaussian(row_map), fitted, int(seeds[place]))
+            ahead = scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X)
+            found.append((_total(other), residual_moment(record, other, np.random.default_rng(seeds[place])), ahead))
+            keep(found)
             pace.advance()
-        if number == 0:
-            gain, error = _mean_and_error(np.concatenate(gains), [other for _, other in pairs])
-            if gain < -CLEARLY * error:
-                return None
-        row_map = row_map.whitening(updated(row_map.covariance, found, smallest))
+        gain, error = _gain(found, pairs)
+        if gain < -CLEARLY * error:
+            return None
+        moments = [(n, moment) for n, moment, _ in found[2 * number : 2 * number + 2]]
+        row_map = row_map.whitening(updated(row_map.covariance, moments, smallest))
+    return _noted(row_map, found, pairs)
+
+
+def _noted(row_map: RowMap, found: list[Found], pairs: list[tuple[Table, Table]]) -> RowMap:
+    gain = _gain(found, pairs)[0]
     note = f"covariance of rows that the decoder has not seen, {gain:.2f} nats ahead of one Gaussian in them at first"
     return row_map.whitening(row_map.covariance, note)
 
 
-def _total(table: Table) -> float:
-    return float(len(table.X)) if table.weights is None else float(table.weights.sum())
-
-
-def _mean_and_error(values: NDArray[np.float64], tables: list[Table]) -> tuple[float, float]:
-    """Mean of values of rows by their weights, and its standard error."""
-    weights = np.concatenate([np.ones(len(t.X)) if t.weights is None else t.weights for t in tables])
+def _gain(found: list[Found], pairs: list[tuple[Table, Table]]) -> tuple[float, float]:
+    """By how much the first pass, whose noise has seen no half alone, is ahead of one Gaussian, and the standard error."""
+    values = np.concatenate([ahead for _, _, ahead in found[:2]])
+    weights = np.concatenate([np.ones(len(t.X)) if t.weights is None else t.weights for _, t in pairs])
     mean = float(mean_of_rows(values, weights))
     variance = float(mean_of_rows(np.square(values - mean), weights))
     return mean, float(np.sqrt(variance / weights.sum()))
+
+
+def _total(table: Table) -> float:
+    return float(len(table.X)) if table.weights is None else float(table.weights.sum())
 
 
 @torch.no_grad()

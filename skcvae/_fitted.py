@@ -320,7 +320,7 @@ def in_fine_precision(record: Record, X: NDArray) -> Record:
     for place in (Place(torch.float32), HOST):
         model = record.at(place)
         x = model.standardised(rows)
-        answers.append((model.inference.mean(x).double(), model.inference.density(0).log_density(x)[0].double()))
+        answers.append((model.inference.mean(x).double(), model.inference.density().log_density(x)[0].double()))
     (mean, score), (exact_mean, exact_score) = answers
     spread = HOST.tensor(record.prior.sample(ROWS_COMPARED, np.random.default_rng(0))).std(0)
     mean_is_fine = bool(((mean - exact_mean).abs() <= LARGEST_MEAN_ERROR * spread + 1e-6 * exact_mean.abs()).all())

@@ -25,7 +25,7 @@ from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import open_checkpoint
 from skcvae._context import computing
-from skcvae._crossfit import cross_fitted
+from skcvae._crossfit import Found, cross_fitted
 from skcvae._data import Data, Judges, Table, representative
 from skcvae._fitted import Fit
 from skcvae._place import Place
@@ -48,8 +48,8 @@ from skcvae.priors import Prior, as_prior
 LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
 #: The share of the time that is left which each of the fits that find the noise may take.
 FOLD_SHARE = 0.15
-#: What these fits have not: a checkpoint of their own, an end to go on from, rows held out, or progress.
-ALONE = {"checkpoint": None, "warm_start": False, "early_stopping": False, "verbose": False}
+#: What these fits have not: an end to go on from, rows held out, or progress.
+ALONE = {"warm_start": False, "early_stopping": False, "verbose": False}
 #: Stream of the random state that chooses the rows held out: no part of a `partial_fit` has as many steps before it.
 SPLIT = 2**53
 #: What a fit without memory is told.
@@ -228,41 +228,47 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         arrays = [array for table in (data, held_out) for array in ((None, None) if table is None else (table.X, table.weights))]
         checkpoint, rng = open_checkpoint(self, arrays), _random.make_rng(self.random_state)
         found = None if checkpoint is None else checkpoint.read()
-        kept = None
+        row_map, folds = None, []
         if checkpoint is not None and found is not None:
             try:
                 rng.bit_generator.state, kept = found["begin"]["generator"], found["begin"]["noise"]
-                kept = None if kept is None else RowMap(**kept)
+                row_map, folds = None if kept is None else RowMap(**kept), list(found.get("folds", []))
             except (KeyError, TypeError, ValueError) as error:
                 raise checkpoint.foreign("it does not say where the generator began, or what the noise is") from error
-        state = dict(rng.bit_generator.state)
+            found = None if "folds" in found else found
+        begin = {"generator": dict(rng.bit_generator.state), "noise": None}
         self._likelihood = self._settled_likelihood(data.X.shape[1])
         if isinstance(self._likelihood, GaussianLikelihood) and self._likelihood.is_cross_fitted and not self._is_warm:
             seeds = np.random.default_rng(int(rng.integers(2**63)))
             if found is None:
-                kept = self._noise_of(data, self._likelihood, lambda: make_root(copy.deepcopy(rng)), pace, seeds)
-            self._likelihood = self._likelihood.without_folds() if kept is None else MappedGaussian(kept)
-        begin = {"generator": state, "noise": None if kept is None else dict(vars(kept))}
+                folded, self._likelihood = self._likelihood, self._likelihood.without_folds()
+                make_root(copy.deepcopy(rng))  # what is wrong is told before the work
+                k = as_prior(self.prior, self.n_components).n_components
+
+                def keep(folds: list[Found]) -> None:
+                    if checkpoint is not None:
+                        checkpoint.write({"begin": begin, "folds": folds})
+
+                keep(folds)
+                row_map = cross_fitted(folded, data, k, self._short_fit(pace), pace, seeds, folds, keep)
+            self._likelihood = self._likelihood.without_folds() if row_map is None else MappedGaussian(row_map)
+        begin["noise"] = None if row_map is None else dict(vars(row_map))
         course = Course(make_root(rng), pace, checkpoint, found, begin, watch)
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
         return course
 
-    def _noise_of(
-        self, data: Table, likelihood: GaussianLikelihood, make_root: Callable[[], object], pace: Pace, seeds: np.random.Generator
-    ) -> RowMap | None:
-        """The map of rows whose noise is found by short fits to halves of them, see `cross_fitted`."""
-        self._likelihood = likelihood.without_folds()
-        make_root()  # what is wrong is told before the work
+    def _short_fit(self, pace: Pace) -> Callable[[Likelihood, Table, int], Fit]:
+        """A short fit by a copy of the model, of which the user is told nothing."""
 
-        def fit(likelihood: Likelihood, table: Table) -> Fit:
+        def fit(likelihood: Likelihood, table: Table, seed: int) -> Fit:
             worker = object.__new__(type(self))
-            short = {"random_state": int(seeds.integers(2**31)), "max_time": pace.share_left(FOLD_SHARE), "likelihood": likelihood}
+            short = {"random_state": seed, "max_time": pace.share_left(FOLD_SHARE), "likelihood": likelihood}
             worker.__dict__.update(vars(self) | ALONE | short | self._short_parameters())
             with check.quiet():
                 return worker._fit(table, None, None)
 
-        return cross_fitted(likelihood, data, as_prior(self.prior, self.n_components).n_components, fit, pace, seeds)
+        return fit
 
     def _settled_likelihood(self, n_features: int) -> Likelihood:
         """The likelihood, of a kind that the shapes of data and model say where it is open."""

@@ -80,7 +80,7 @@ def test_a_fit_that_is_killed_again_and_again_ends_as_the_uninterrupted_one(name
             except Killed:
                 kills += 1
                 assert not hasattr(resumed, "_fitted")
-                assert len(list(folder.iterdir())) == 1
+                assert len(list(folder.iterdir())) <= 2  # and that of a fit to half of the rows
         assert kills < 40, "the checkpoint does not get on"
     assert kills >= 1
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,8 @@ def digits():
 
 def begun(X, n_components=8, **params):
     """A problem at its start, and the linear layout."""
-    problem = problem_of(CoupledVAE(n_components, hidden_layer_sizes=(64, 64), random_state=0, **params), X)
+    shared = {"likelihood": "gaussian", "hidden_layer_sizes": (64, 64), "random_state": 0}
+    problem = problem_of(CoupledVAE(n_components, **shared, **params), X)
     return problem, _phases.start(problem)
 
 
@@ -62,7 +63,7 @@ def n_layouts(model, X, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 def test_many_components_of_a_density_have_a_third_layout(params, expected, X, monkeypatch):
     rows = (X > 1).astype(float) if "likelihood" in params else X
-    model = CoupledVAE(**params, **QUICK)
+    model = CoupledVAE(**{**QUICK, **params})
     assert n_layouts(model, rows, monkeypatch) == expected
     assert np.isfinite(model.score_samples(rows)).all()
 

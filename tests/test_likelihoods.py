@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.stats import multivariate_normal
 
 from skcvae import CoupledVAE
-from skcvae.likelihoods import LIKELIHOODS, BernoulliLikelihood, GaussianLikelihood, noise_scale
+from skcvae.likelihoods import LIKELIHOODS, AutoLikelihood, BernoulliLikelihood, GaussianLikelihood, noise_scale
 from skcvae.likelihoods._gaussian import _distinct
 
 GAUSSIANS = {
@@ -19,7 +19,7 @@ GAUSSIANS = {
     "learned_per_feature": GaussianLikelihood(scale="learned_per_feature"),
     "network": GaussianLikelihood(scale="network"),
 }
-ALL = {**GAUSSIANS, "bernoulli": BernoulliLikelihood()}
+ALL = {**GAUSSIANS, "bernoulli": BernoulliLikelihood(), "auto": AutoLikelihood()}
 
 
 @pytest.fixture

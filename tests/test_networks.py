@@ -33,7 +33,8 @@ ARCHITECTURES = {
 }
 IMAGES = [(28, 28), (8, 8), (7, 5), (3, 32, 32), (1, 1), (2, 9, 1)]
 #: A fit of a fraction of a second whose polishing is short too.
-SHORT = {"max_iter": 5, "pool_size": 256, "random_state": 0, "schedule": Schedule(polish_rounds=1, max_draws=2048)}
+ROUND = Schedule(polish_rounds=1, max_draws=2048)
+SHORT = {"max_iter": 5, "pool_size": 256, "random_state": 0, "schedule": ROUND, "likelihood": "gaussian"}
 
 
 def generator(seed=0):
@@ -250,7 +251,7 @@ def test_bad_networks_of_an_estimator(digits, params, error, message):
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", GaussianLikelihood("network")], ids=["bernoulli", "gaussian with scales"])
 def test_convolutions_fit_images(digits, likelihood):
-    model = CoupledVAE(network="conv", likelihood=likelihood, **SHORT).fit(digits)
+    model = CoupledVAE(network="conv", **{**SHORT, "likelihood": likelihood}).fit(digits)
     z = model.transform(digits)
     assert model.sample(3, random_state=0).shape == (3, 64)
     assert np.isfinite(z).all()
@@ -330,7 +331,7 @@ class Recorded(nn.Module):
 def test_plans_are_computed_as_prediction_does(X, monkeypatch):
     """Outside the gradient step every call is in eval mode; a training step makes one of each."""
     monkeypatch.setattr(Recorded, "calls", [], raising=False)
-    CoupledVAE(network=(None, Recorded()), **SHORT).fit(X)
+    CoupledVAE(network=(None, Recorded()), proposal="prior", **SHORT).fit(X)
     assert {training for training, graded in Recorded.calls if not graded} == {False}
     assert {training for training, graded in Recorded.calls if graded} == {True}
     in_training = Recorded.calls[2 : 2 + 2 * SHORT["max_iter"]]  # after the dry run and the count of a step's operations

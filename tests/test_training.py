@@ -64,7 +64,7 @@ def test_an_interrupted_fit_leaves_what_was_there(model, X, monkeypatch):
     assert vars(unfitted) == vars(clone(model))
 
 
-OVERFITTING = {"n_components": 2, "hidden_layer_sizes": (128, 128), "random_state": 0, "pool_size": 1024}
+OVERFITTING = {"likelihood": "gaussian", "hidden_layer_sizes": (128, 128), "random_state": 0, "pool_size": 1024}
 AUTOENCODERS = [VAE, WAE, InfoVAE]
 
 
