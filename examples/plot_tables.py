@@ -3,8 +3,8 @@ A table as it comes
 ===================
 
 For readers with columns of unlike kinds and units. For tables the default transforms skewed columns, and the noise has the
-covariance of what decoders leave of rows that they have not seen. Nothing need be scaled first; scores and samples are in the units of
-the table.
+covariance of what decoders leave of rows that they have not seen. Nothing need be scaled first; scores and samples are in the units
+of the table.
 """
 
 # %%
