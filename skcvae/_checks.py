@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = NDArray[np.float64]
+#: Robust deviations from the median beyond which a value is told, and a standard normal's interquartile range.
+FARTHEST, INTERQUARTILE_RANGE = 30.0, 1.349
 #: Precisions in which inference runs.
 DTYPES = (np.float64, np.float32)
 #: Characters of a received value that a message shows.
@@ -457,6 +459,28 @@ def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> N
         warn(
             f"The median of X_val is {median[column]:.3g} in column {name}, and X is from {low[column]:.3g} to "
             f"{high[column]:.3g} there. Give X_val in X's units: a pipeline transforms it only with transform_input=['X_val'].",
+        )
+
+
+def warn_where_outlying(y: NDArray, X: NDArray, names: Iterable[str] | None) -> None:
+    """Warn of the column with the value that is farthest off, in robust deviations of what the noise sees of it.
+
+    Parameters
+    ----------
+    y : array of shape (n, d), the columns as the likelihood has transformed them
+    X : array of shape (n, d), as they came
+    names : names of the columns, or None
+    """
+    low, middle, high = np.quantile(y, [0.25, 0.5, 0.75], axis=0)
+    deviation = np.where(high > low, (high - low) / INTERQUARTILE_RANGE, np.inf)
+    distance = np.abs(y - middle) / deviation
+    row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+    if distance[row, column] > FARTHEST:
+        name = column if names is None else repr(list(names)[column])
+        warn(
+            f"Column {name} has a value, {X[row, column]:.4g}, that is {distance[row, column]:.0f} robust deviations from the "
+            "median. Noise, scores and samples may follow it. Remove it where it is an error; clip or transform the column where "
+            "it is none."
         )
 
 

@@ -34,6 +34,7 @@ from skcvae._training import Course, Diverged, Pace, Root
 from skcvae.likelihoods import (
     LIKELIHOODS,
     AutoLikelihood,
+    BernoulliLikelihood,
     Family,
     GaussianLikelihood,
     Likelihood,
@@ -242,7 +243,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             seeds = np.random.default_rng(int(rng.integers(2**63)))
             if found is None:
                 folded, self._likelihood = self._likelihood, self._likelihood.without_folds()
-                make_root(copy.deepcopy(rng))  # what is wrong is told before the work
+                with check.quiet():
+                    make_root(copy.deepcopy(rng))  # what is wrong is told before the work
                 k = as_prior(self.prior, self.n_components).n_components
 
                 def keep(folds: list[Found]) -> None:
@@ -319,7 +321,11 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             family = self._last_units(kind, data.X)
         else:
             some = data if asked is None else data.taken(asked.numpy())
-            family = likelihood.bind(some.X.astype(np.float64, copy=False), some.weights)
+            rows = some.X.astype(np.float64, copy=False)
+            family = likelihood.bind(rows, some.weights)
+            if not issubclass(kind, BernoulliLikelihood):
+                columns = rows if family.row_map is None else family.row_map.columns(rows)
+                check.warn_where_outlying(columns, rows, getattr(self, "feature_names_in_", None))
         for block in _memory.blocks(data.X):
             family.check_support(block)
         return family, kind.__name__

@@ -5,6 +5,7 @@ import inspect
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import multivariate_normal
@@ -332,6 +333,24 @@ def test_a_likelihood_that_is_no_table_says_what_it_is(X):
     assert VAE(likelihood="bernoulli", **QUICK).fit((X > 0).astype(float)).noise_ == "that of the likelihood"
     with pytest.raises(ValueError, match="scale must be 'auto' with covariance='residual'"):
         CoupledVAE(likelihood=GaussianLikelihood(0.5, covariance="residual")).fit(X)
+
+
+@pytest.mark.parametrize("model", [CoupledVAE(schedule=SHORT, **QUICK), VAE(**QUICK)], ids=lambda model: type(model).__name__)
+def test_a_value_that_is_far_off_is_told_once_by_its_column(model, X):
+    rows = pd.DataFrame(X, columns=["a", "b", "c", "d", "e"])
+    rows.loc[7, "d"] = 1000 * rows["d"].max()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clone(model).fit(rows)
+    told = [str(warning.message) for warning in caught if "robust deviations" in str(warning.message)]
+    assert len(told) == 1
+    assert told[0].startswith("Column 'd' has a value")
+    skewed = np.exp(np.random.default_rng(0).normal(size=(400, 5)))
+    counts = np.random.default_rng(0).poisson(0.05, size=(400, 1))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clone(model).fit(np.hstack([skewed, counts]))
+    assert not [warning for warning in caught if "robust deviations" in str(warning.message)]
 
 
 def test_a_wae_that_knows_its_rows_by_heart_says_so():
