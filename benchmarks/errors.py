@@ -51,8 +51,8 @@ def linear(k: int, seed: int) -> tuple[CoupledVAE, Array, Array, Array]:
         weight = (decoder(torch.eye(k, dtype=torch.float64)) - bias).T
     covariance = weight @ weight.T + family.scale.double() ** 2 * torch.eye(len(weight))
     x = fitted.standardised(X[:N_ROWS])
-    truth = MultivariateNormal(bias, covariance).log_prob(x) - family.log_volume
-    return model, X[:N_ROWS], truth.numpy(), np.zeros(N_ROWS)
+    truth = MultivariateNormal(bias, covariance).log_prob(x).numpy() - family.log_volumes(X[:N_ROWS])
+    return model, X[:N_ROWS], truth, np.zeros(N_ROWS)
 
 
 def network(activation: str, seed: int) -> tuple[CoupledVAE, Array, Array, Array]:
@@ -64,7 +64,7 @@ def network(activation: str, seed: int) -> tuple[CoupledVAE, Array, Array, Array
     draws = torch.as_tensor(model.prior_.quasi_sample(N_LONG, np.random.default_rng(5)))
     generator = torch.Generator().manual_seed(0)
     truth, error = torch.tensor([long_run(inference.density(), row[None], draws, generator) for row in x]).T
-    return model, X, (truth - inference.mixture.family.log_volume).numpy(), error.numpy()
+    return model, X, truth.numpy() - model.likelihood_.log_volumes(X), error.numpy()
 
 
 @torch.no_grad()

@@ -141,7 +141,7 @@ MUTATIONS = [
     ("posteriors/_local.py", "return low * log_weights", "return log_weights / low"),
     ("posteriors/_pool.py", "self.family.mean_at(self.scores.factor * key", "self.family.mean_at(key"),
     ("posteriors/_encoder.py", "np.concatenate([half, -half])[:n_draws]", "np.concatenate([half, half])[:n_draws]"),
-    ("_fitting.py", "MappedGaussian(kept)", "self._likelihood.without_folds()"),
+    ("_fitting.py", "else MappedGaussian(row_map)", "else self._likelihood.without_folds()"),
 ]
 
 
