@@ -12,7 +12,17 @@ from skcvae._data import Table, some
 from skcvae._fitted import Fit
 from skcvae._place import HOST, as_array
 from skcvae._training import Pace
-from skcvae.likelihoods import GaussianLikelihood, Likelihood, MappedGaussian, RowMap, begun, halves, mean_of_rows, updated
+from skcvae.likelihoods import (
+    GaussianLikelihood,
+    Likelihood,
+    MappedGaussian,
+    RowMap,
+    begun,
+    halves,
+    mean_of_rows,
+    updated,
+    variance_of_rows,
+)
 
 #: How often the covariance is found anew.
 N_PASSES = 2
@@ -76,38 +86,31 @@ def cross_fitted(
             if place < len(found):
                 continue
             if pace.is_over:
-                return None if number == 0 else _noted(row_map, found, pairs)
+                return None if number == 0 else row_map
             pace.begin(f"noise, fit {place + 1} of {2 * N_PASSES}", 1)
             record = fit(MappedGaussian(row_map), fitted, int(seeds[place]))
-            ahead = scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X)
-            found.append((_total(other), residual_moment(record, other, np.random.default_rng(seeds[place])), ahead))
+            ahead = np.zeros(0)
+            if number == 0:  # whose noise has seen neither half alone
+                ahead = scores(record, other.X) - row_map.one_gaussian(fitted.X, fitted.weights, other.X)
+            moment = residual_moment(record, other, np.random.default_rng(seeds[place]))
+            found.append((float(other.counts.sum()), moment, ahead))
             keep(found)
             pace.advance()
         gain, error = _gain(found, pairs)
         if gain < -CLEARLY * error:
             return None
-        moments = [(n, moment) for n, moment, _ in found[2 * number : 2 * number + 2]]
-        row_map = row_map.whitening(updated(row_map.covariance, moments, smallest))
-    return _noted(row_map, found, pairs)
-
-
-def _noted(row_map: RowMap, found: list[Found], pairs: list[tuple[Table, Table]]) -> RowMap:
-    gain = _gain(found, pairs)[0]
-    note = f"covariance of rows that the decoder has not seen, {gain:.2f} nats ahead of one Gaussian in them at first"
-    return row_map.whitening(row_map.covariance, note)
+        note = f"covariance of rows that the decoder has not seen, {gain:.2f} nats ahead of one Gaussian in them at first"
+        moments = [(n, second) for n, second, _ in found[2 * number : 2 * number + 2]]
+        row_map = row_map.whitening(updated(row_map.covariance, moments, smallest), note)
+    return row_map
 
 
 def _gain(found: list[Found], pairs: list[tuple[Table, Table]]) -> tuple[float, float]:
-    """By how much the first pass, whose noise has seen no half alone, is ahead of one Gaussian, and the standard error."""
+    """By how much the fits of the first pass are ahead of one Gaussian in the rows held out, and the standard error."""
     values = np.concatenate([ahead for _, _, ahead in found[:2]])
-    weights = np.concatenate([np.ones(len(t.X)) if t.weights is None else t.weights for _, t in pairs])
-    mean = float(mean_of_rows(values, weights))
-    variance = float(mean_of_rows(np.square(values - mean), weights))
+    weights = np.concatenate([other.counts for _, other in pairs])
+    mean, variance = float(mean_of_rows(values, weights)), float(variance_of_rows(values, weights))
     return mean, float(np.sqrt(variance / weights.sum()))
-
-
-def _total(table: Table) -> float:
-    return float(len(table.X)) if table.weights is None else float(table.weights.sum())
 
 
 @torch.no_grad()
@@ -127,7 +130,7 @@ def residual_moment(record: Fit, table: Table, rng: np.random.Generator) -> NDAr
     assert row_map is not None, "rows are whitened"
     assert row_map.factor is not None, "by a covariance"
     residual = x[:, None] - model.inference.density().means(x, N_DRAWS, rng)
-    weights = torch.ones(len(x), dtype=x.dtype) if table.weights is None else torch.as_tensor(table.weights)
+    weights = torch.as_tensor(table.counts)
     moment = torch.einsum("n,nsc,nsd->cd", weights / weights.sum() / N_DRAWS, residual, residual)
     factor = record.family.unit * row_map.factor
     result: NDArray[np.float64] = factor @ moment.numpy() @ factor.T

@@ -46,6 +46,11 @@ class Table:
             X, weights = X[weights > 0], weights[weights > 0]
         return cls(X, None if (weights == 1).all() else weights)
 
+    @property
+    def counts(self) -> NDArray[np.float64]:
+        """How many rows each row counts as, (n,)."""
+        return np.ones(len(self.X)) if self.weights is None else self.weights
+
     def taken(self, index: NDArray) -> Table:
         """Some of the rows."""
         return Table(self.X[index], None if self.weights is None else self.weights[index])

@@ -168,5 +168,9 @@ class InfoVAE(AutoencoderModel):
         self.lambd = lambd
         self.divergence = divergence
 
+    def _short_parameters(self) -> dict[str, Any]:
+        """At alpha = 0, with the same weight of the divergence, alpha + lambd - 1."""
+        return super()._short_parameters() | {"alpha": 0.0, "lambd": self.alpha + self.lambd}
+
     def _loss(self) -> Loss:
         return Loss(*infovae_weights(self.alpha, self.lambd), divergence=self.divergence)

@@ -307,6 +307,27 @@ def test_the_folds_leave_the_fit_and_the_generator_as_they_are(X):
     assert one != two
 
 
+@pytest.mark.parametrize(
+    ("model", "short"),
+    [
+        (VAE(beta=4.0), {"beta": 1.0}),
+        (InfoVAE(alpha=0.25, lambd=2.0), {"alpha": 0.0, "lambd": 2.25}),
+        (CoupledVAE(epsilon=0.3), {"epsilon": 1.0}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_the_folds_are_at_a_temperature_of_one(model, short, X, monkeypatch):
+    """Otherwise the noise would be the residual times the temperature."""
+    seen, original = [], type(model)._fit
+    monkeypatch.setattr(type(model), "_fit", lambda self, *args: (seen.append(vars(self).copy()), original(self, *args))[1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        clone(model).set_params(likelihood="table", **QUICK).fit(X)
+    assert len(seen) == 5
+    assert all(params[name] == value for params in seen[1:] for name, value in short.items())
+    assert all(seen[0][name] == getattr(model, name) for name in short)
+
+
 def test_a_stream_begins_without_folds(X, monkeypatch):
     monkeypatch.setattr(_fitting, "cross_fitted", lambda *args: pytest.fail("a part was folded"))
     model = VAE(likelihood="table", **QUICK).partial_fit(X)

@@ -13,7 +13,7 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 """
 
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
-from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes
+from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
 from skcvae.likelihoods._rows import RowMap, halves, updated
 
@@ -40,4 +40,5 @@ __all__ = [
     "noise_scale",
     "shrunk_axes",
     "updated",
+    "variance_of_rows",
 ]

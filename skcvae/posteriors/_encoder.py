@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from torch import Tensor, nn
 
-from skcvae._checks import shown
+from skcvae._checks import INTERQUARTILE_RANGE, shown
 from skcvae._context import computing, differentiable, plain
 from skcvae.likelihoods import Family
 from skcvae.posteriors._conditional import Conditional, ConditionalPoint, FullRows, MixedRows, Rows
@@ -25,8 +25,8 @@ NEWTON_STEPS = 3
 STEP_LENGTHS = (0.0, 1.0, 0.5, 0.2, 0.05)
 #: Numbers that the Jacobians of a block of rows may hold: 32 MiB in double precision.
 NUMBERS_PER_JACOBIAN = 2**22
-#: Robust deviations from the median at which a prior's draws are cut off, and a standard normal's interquartile range.
-CUT_OFF, INTERQUARTILE_RANGE = 10.0, 1.349
+#: Robust deviations from the median at which a prior's draws are cut off.
+CUT_OFF = 10.0
 #: Relative rounding, at most, of a product with a Jacobian.
 ROUNDING = 1e-3
 #: What a decoder is told that has no derivatives.
