@@ -18,8 +18,11 @@ from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _crossfit, _fitting
 from skcvae._crossfit import residual_moment, scores
 from skcvae._data import Table
 from skcvae._place import HOST
+from skcvae._training import Pace
 from skcvae.likelihoods import AutoLikelihood, GaussianLikelihood, MappedGaussian, RowMap, begun, halves, updated
 from skcvae.likelihoods._rows import encoded
+from skcvae.posteriors._encoder import normal_scores
+from skcvae.posteriors._local import _tempered, size
 from skcvae.schedule import Schedule
 
 SHORT = Schedule(polish_rounds=2, max_draws=4096)
@@ -209,7 +212,7 @@ def test_few_rows_and_few_cells_have_no_halves():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = CoupledVAE(schedule=SHORT, **QUICK).fit(rows)
-        assert "nats ahead" not in model.noise_
+        assert model.noise_.startswith("the covariance of the rows" if rows is few else "one fixed scale")
         assert np.isfinite(model.score(rows))
 
 
@@ -417,3 +420,61 @@ def test_a_device_answers_alike(second_device, X):
     ratio = there.likelihood_.row_map.covariance / np.outer(deviation, deviation)
     np.testing.assert_allclose(ratio, here.likelihood_.row_map.covariance / np.outer(deviation, deviation), atol=0.05)
     assert there.score(X) == pytest.approx(here.score(X), abs=0.1)
+
+
+def test_no_fit_is_asked_of_its_own_rows(X, monkeypatch):
+    """Each pass fits both halves, and asks each of the other; a kept half is not fitted again."""
+    record = linear_model(likelihood=MappedGaussian(RowMap.of(X, None, False, True)), proposal="prior").fit(X)._fitted
+    fitted, asked, kept = [], [], []
+    monkeypatch.setattr(_crossfit, "scores", lambda record, rows: np.zeros(len(rows)) + 100)
+    monkeypatch.setattr(_crossfit, "residual_moment", lambda record, table, rng: (asked.append(table.X), np.eye(5))[1])
+
+    def fit(likelihood, table, seed):
+        fitted.append(table.X)
+        return record
+
+    def run(found):
+        return _crossfit.cross_fitted(
+            TABLE, Table(X), 2, fit, Pace(), np.random.default_rng(0), found, lambda held: kept.append(len(held))
+        )
+
+    first = run([])
+    assert kept == [1, 2, 3, 4]
+    for rows, others in zip(fitted, asked, strict=True):
+        assert len(rows) + len(others) == len(X)
+        assert not {*map(tuple, rows)} & {*map(tuple, others)}
+    np.testing.assert_array_equal(fitted[0], asked[1])
+    found = [(200.0, np.eye(5), np.full(200, 100.0))] * 3
+    np.testing.assert_allclose(run(found).covariance, first.covariance)
+    assert len(fitted) == 5
+
+
+def test_means_are_those_of_the_decoder_at_any_temperature(X):
+    model = linear_model(likelihood=GaussianLikelihood(1.0), proposal="prior", epsilon=0.5).fit(X)
+    placed = model._fitted.at(HOST)
+    x, mixture = placed.standardised(X[:20]), placed.inference.mixture
+    with torch.no_grad():
+        means = placed.family.mean(placed.decoder(placed.inference.pool.draws))
+    expected = mixture.scores.average(mixture.family.statistics(x), means)
+    np.testing.assert_allclose(mixture.means(x, 4000, np.random.default_rng(0)).mean(1), expected, atol=0.05)
+
+
+def test_weights_are_tempered_no_more_than_asked():
+    """By the largest power in (0, 1] that leaves enough effective draws."""
+    log_weights = torch.as_tensor(np.random.default_rng(0).normal(size=(3, 500)) * [[0.1], [3.0], [30.0]])
+    found = _tempered(log_weights, 50)
+    power = (found / log_weights).mean(1)
+    torch.testing.assert_close(found, power[:, None] * log_weights)
+    assert float(power[0]) == 1.0
+    assert (power[1:] > 0).all()
+    assert (power[1:] < 1).all()
+    torch.testing.assert_close(size(found)[1:], torch.full((2,), 50.0, dtype=torch.float64), rtol=0.01, atol=0)
+
+
+def test_normal_scores_come_in_pairs():
+    for n_draws in (2, 10, 256):
+        scores_of = normal_scores(n_draws, 3)
+        assert scores_of.shape == (n_draws, 3)
+        np.testing.assert_allclose(scores_of.mean(0), 0, atol=1e-12)
+    assert normal_scores(7, 2).shape == (7, 2)
+    assert not torch.equal(normal_scores(8, 2, 1), normal_scores(8, 2))

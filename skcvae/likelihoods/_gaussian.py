@@ -133,7 +133,7 @@ class FixedGaussian(_GaussianFamily):
     @property
     def note(self) -> str:  # type: ignore[override]
         """What the noise is, in one line."""
-        if self.row_map is None:
+        if self.row_map is None or self.row_map.factor is None:
             scales = self.unit * self.scale.double().numpy()
             return f"one fixed scale, {scales[0]:.3g}" if len(scales) == 1 else "a fixed scale for each feature"
         changed = int((self.row_map.powers != 1).sum())
