@@ -19,12 +19,13 @@ from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
 from skcvae._data import Table
 from skcvae._fitted import AutoencoderFit, Curve, host_copy, in_fine_precision
-from skcvae._fitting import judges
+from skcvae._fitting import AUTO, judges
 from skcvae._place import as_array
 from skcvae._training import Course, Pace
 from skcvae.divergences import DIVERGENCES, Divergence
+from skcvae.likelihoods import Family, MappedGaussian
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Point, PosteriorFamily, check_differentiable
-from skcvae.priors import Prior, as_prior
+from skcvae.priors import Prior
 
 
 def _started(model: _amortise.Model, temperature: float) -> dict[str, Any]:
@@ -51,6 +52,8 @@ class Loss:
     divergence: str | Divergence | None = None
 
 
+#: What the noise of samples and scores may be.
+CALIBRATIONS = ("auto", "temperature", "residual")
 #: A noise below this share of the scale from neighbours is told.
 KNOWN_BY_HEART = 0.3
 #: Steps of a fit that only says what a decoder leaves of other rows.
@@ -64,8 +67,11 @@ class AutoencoderModel(LatentVariableModel):
     _fitted: AutoencoderFit
     _streaming: _amortise.Streaming | None
 
-    def __init__(self, n_components: int | None = None, *, batch_size: int = 256, **shared: Any) -> None:
+    def __init__(
+        self, n_components: int | str | None = None, *, calibration: str = "auto", batch_size: int = 256, **shared: Any
+    ) -> None:
         super().__init__(n_components, **shared)
+        self.calibration = calibration
         self.batch_size = batch_size
 
     @property
@@ -80,7 +86,9 @@ class AutoencoderModel(LatentVariableModel):
     def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> AutoencoderFit:
         setting, is_warm = self._setting(), self._is_warm
         divergence = self._chosen_divergence(setting)
-        course = self._course(lambda rng: self._model(data, held_out, setting.kl_weight, rng, is_warm), data, held_out, watch)
+        course = self._course(
+            lambda table, rng: self._model(table, held_out, setting.kl_weight, rng, is_warm), data, held_out, watch
+        )
         with self._told_when_diverged("lower the weights of the loss"):
             if not is_warm:
                 course.stage("start", lambda: _started(course.root, setting.kl_weight))
@@ -135,6 +143,10 @@ class AutoencoderModel(LatentVariableModel):
         return self
 
     def _fit_part(self, part: Table, is_begun: bool) -> tuple[AutoencoderFit, _amortise.Streaming]:
+        if self.n_components == AUTO and not is_begun:
+            raise ValueError("n_components='auto' is found by fit, and partial_fit needs a number. Give one, or call fit first.")
+        if self.n_components == AUTO:
+            self.n_components = self._record.prior.n_components
         before = self._record.losses if is_begun else Curve()
         rng = _random.make_rng(self.random_state, stream=len(before))
         kl_weight = self._setting().kl_weight
@@ -166,25 +178,15 @@ class AutoencoderModel(LatentVariableModel):
     def _found(
         self, model: _amortise.Model, losses: Curve, scores: list[float] | None, converged: bool, n_aggregate: int
     ) -> AutoencoderFit:
-        """The record, with a noise that the decoder keeps to.
-
-        Where the loss has no divergence of the rows it does not set the noise, whose scale then is the residual. Elsewhere it is
-        the plan's, or the residual where that is clearly above: at a small weight of the divergence the plan's is next to nothing.
-        """
-        kl_weight = self._setting().kl_weight
-        is_taught = kl_weight > 0
+        """The record, with the noise that `calibration` asks for."""
+        family, temperature = self._calibrated(model)
         held_volume = 0.0 if model.held_out is None else model.held_out.log_volume
-        temperature, trained_family = kl_weight if is_taught else 1.0, host_copy(model.family)
-        if is_taught:
-            same_draws = dataclasses.replace(model, rng=copy.deepcopy(model.rng))
-            family = host_copy(trained_family.at_least(_amortise.residual(same_draws).cpu() / math.sqrt(temperature)))
-        else:
-            family = host_copy(trained_family.refitted(_amortise.residual(model).cpu()))
+        trained_family = host_copy(model.family)
         share = family.tempered(temperature).smallest_scale / trained_family.smallest_scale
-        if model.held_out is None and share < KNOWN_BY_HEART:
+        if model.held_out is None and self.calibration != "temperature" and share < KNOWN_BY_HEART:
             check.warn(
                 f"The noise is {share:.2g} of the distance between neighbours, as the decoder knows the fitted rows by heart. "
-                "Scores of other rows may be far lower. Hold rows out: early_stopping=True, or X_val."
+                "Scores of other rows may be far lower. Hold rows out: early_stopping=True, or X_val; or use likelihood='table'."
             )
         return AutoencoderFit(
             prior=model.prior,
@@ -201,8 +203,26 @@ class AutoencoderModel(LatentVariableModel):
             aggregate=as_array(_amortise.aggregate(model, n_aggregate).double()),
             n_draws=int(self.pool_size),
             seed=int(model.rng.integers(2**63)),
-            is_taught=is_taught,
+            is_taught=self._setting().kl_weight > 0,
+            evidence=vars(self).get("_evidence"),
         )
+
+    def _calibrated(self, model: _amortise.Model) -> tuple[Family, float]:
+        """The likelihood that samples are drawn from at temperature 1, and the temperature of the posterior and of matched noise.
+
+        Of a noise that is that of rows which a decoder has not seen "auto" takes this noise. Elsewhere it takes the plan's, the
+        likelihood's at the temperature that the loss gives a row's posterior, raised to the residual where that is clearly above:
+        at a small weight of the divergence the plan's is next to nothing. Where the loss gives no temperature it is the residual.
+        """
+        kl_weight, trained = self._setting().kl_weight, host_copy(model.family)
+        if self.calibration == "temperature":
+            return trained, kl_weight
+        if self.calibration == "auto" and isinstance(vars(self).get("_likelihood"), MappedGaussian):
+            return trained, 1.0
+        residual = _amortise.residual(dataclasses.replace(model, rng=copy.deepcopy(model.rng))).cpu()
+        if self.calibration == "auto" and kl_weight > 0:
+            return host_copy(trained.at_least(residual / math.sqrt(kl_weight))), kl_weight
+        return host_copy(trained.refitted(residual)), 1.0
 
     def _model(
         self, table: Table, held_out: Table | None, kl_weight: float, rng: np.random.Generator, is_warm: bool, is_part: bool = False
@@ -210,7 +230,7 @@ class AutoencoderModel(LatentVariableModel):
         """The model at the start; from the last fit's weights if it is warm, and in their precision if it is fitted to a part."""
         n_features = table.X.shape[1]
         architecture = self._architecture(n_features)
-        prior = as_prior(self.prior, self.n_components)
+        prior = self._chosen_prior()
         posterior = self._encoded(prior, kl_weight)
         family, kind = self._bound_likelihood(table, rng, is_warm)
         generator = _random.make_torch_generator(rng)
@@ -258,7 +278,13 @@ class AutoencoderModel(LatentVariableModel):
     def _setting(self) -> _amortise.Setting:
         self._check_shared_numbers()
         check.check_number("batch_size", self.batch_size, numbers.Integral, 1)
+        check.choose("calibration", self.calibration, dict.fromkeys(CALIBRATIONS))
         loss = self._loss()
+        if self.calibration == "temperature" and loss.kl_weight == 0:
+            raise ValueError(
+                "calibration='temperature' is that of a row's posterior, of which this loss says nothing. Use "
+                "calibration='residual'."
+            )
         return _amortise.Setting(
             kl_weight=loss.kl_weight,
             divergence_weight=loss.divergence_weight,

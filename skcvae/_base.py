@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Tags
@@ -20,7 +19,7 @@ from skcvae import _checks as check
 from skcvae import _memory, _persistence, _place, _random, posteriors
 from skcvae._context import computing
 from skcvae._data import some
-from skcvae._fitted import Fit, Placed
+from skcvae._fitted import Evidence, Fit, Placed
 from skcvae._fitting import FittedModel
 from skcvae._place import Place, as_array
 from skcvae.likelihoods import Family
@@ -56,6 +55,16 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def noise_(self) -> str:
         """What the noise is and where it comes from, in one line."""
         return self._record.family.note
+
+    @property
+    def n_components_(self) -> int:
+        """The number of components."""
+        return self._record.prior.n_components
+
+    @property
+    def evidence_(self) -> Evidence | None:
+        """What rows that were not fitted say of numbers of components, with ``n_components="auto"``; None elsewhere."""
+        return self._record.evidence
 
     @property
     def module_(self) -> nn.Module:
@@ -257,9 +266,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             def estimate(block: NDArray) -> NDArray:
                 x = model.standardised(block)
                 density = model.inference.density(int(n_draws))
-                log_density, *errors = density.log_density_with_tail(x) if has_tails else density.log_density(x)
-                volumes = torch.as_tensor(record.family.log_volumes(block)).to(log_density)
-                return as_array(torch.stack([log_density - volumes, *errors], 1))
+                log_density, error, *tail = density.log_density_with_tail(x) if has_tails else density.log_density(x)
+                parts = record.family.in_units(block, as_array(log_density.double()), as_array(error.double()))
+                return np.stack([*parts, *map(as_array, tail)], 1).astype(as_array(log_density).dtype)
 
             log_density, error, *tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:

@@ -26,7 +26,7 @@ from skcvae._training import Course
 from skcvae.likelihoods import Likelihood
 from skcvae.objectives import infovae_weights
 from skcvae.posteriors import Coordinates, Encoder, PoolInference, check_differentiable
-from skcvae.priors import Prior, as_prior, is_discrete
+from skcvae.priors import Prior, is_discrete
 from skcvae.schedule import Schedule
 from skcvae.transport import SOLVERS, Coupling, Solver
 
@@ -56,8 +56,10 @@ class CoupledVAE(LatentVariableModel):
 
     Parameters
     ----------
-    n_components : int, default=None
+    n_components : int, "auto" or None, default=None
         Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
+        "auto" compares 1, 2, 3, 5, 8 and 13 by short fits to halves of the rows, each scored on the other half, and takes the
+        smallest whose score is within one standard error of the highest; `evidence_` has the scores.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable: a name, a `skcvae.priors.Prior`, a torch distribution, a function
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
@@ -152,6 +154,10 @@ class CoupledVAE(LatentVariableModel):
         not fitted, by `fit`'s X_val or by `early_stopping`.
     converged_ : bool
         Whether polishing ended by itself, before its last round, and the coupling is within its tolerance.
+    n_components_ : int
+        Dimension k of the latent variable.
+    evidence_ : object or None
+        With n_components="auto" the numbers that were compared, their scores, errors and the one that was chosen.
     prior_, likelihood_, module_ : objects
         The prior, the bound likelihood and the decoder, a torch module on the CPU.
     n_features_in_, feature_names_in_ : as in scikit-learn
@@ -176,7 +182,7 @@ class CoupledVAE(LatentVariableModel):
 
     def __init__(
         self,
-        n_components: int | None = None,
+        n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "auto",
@@ -312,7 +318,7 @@ class CoupledVAE(LatentVariableModel):
             return _memory.in_blocks(points, model.hole_score)
 
     def _fit(self, data: Table, held_out: Table | None, watch: Watch | None) -> CoupledFit:
-        course = self._course(lambda rng: self._problem(data, held_out, rng), data, held_out, watch)
+        course = self._course(lambda table, rng: self._problem(table, held_out, rng), data, held_out, watch)
         problem = course.root
         problem.pace = course.pace
         with self._told_when_diverged(f"raise epsilon (now {problem.setting.epsilon:g})"):
@@ -332,7 +338,10 @@ class CoupledVAE(LatentVariableModel):
 
     def _short_parameters(self) -> dict[str, Any]:
         given = Schedule() if self.schedule is None else self.schedule
-        return {"epsilon": 1.0, "schedule": given.shorter()}
+        return {"schedule": given.shorter()}
+
+    def _at_temperature_one(self) -> dict[str, Any]:
+        return {"epsilon": 1.0}
 
     def _layouts(self, course: Course[_phases.Problem]) -> list[_phases.Layout]:
         """What polishing may start from."""
@@ -376,6 +385,7 @@ class CoupledVAE(LatentVariableModel):
             is_local=self.proposal == "encoder" or (self.proposal == "auto" and _has_laplace(problem)),
             planes=None if encoder is None else frozen.planes,
             n_rounds=polished.n_rounds,
+            evidence=vars(self).get("_evidence"),
         )
 
     def _warn(self, record: CoupledFit, x: torch.Tensor) -> None:
@@ -397,7 +407,7 @@ class CoupledVAE(LatentVariableModel):
         if not isinstance(schedule, Schedule):
             raise TypeError(f"schedule must be a skcvae.schedule.Schedule or None, got {check.shown(schedule)}.")
         architecture = self._architecture(table.X.shape[1])
-        prior = as_prior(self.prior, self.n_components)
+        prior = self._chosen_prior()
         check_proposal(self.proposal, prior)
         family, kind = self._bound_likelihood(table, rng, self._is_warm)
         decoder = self._decoder(architecture, prior, family, _random.make_torch_generator(rng))

@@ -60,19 +60,24 @@ class Table:
 class Judges:
     """Rows by whose likelihood fits are compared: x (n, d), standardised, with weights (n,) or None.
 
-    `log_volume` is the mean log-determinant of the map from standardised units to the data's at these rows.
+    `log_volume` is the mean log-determinant of the map from standardised units to the data's at these rows. If some rows are broad
+    noise, `log_kept` is the logarithm of the share of those that are none, and `broad` (n,) the log-density of the noise's share.
     """
 
     x: Tensor
     weights: Tensor | None = None
     log_volume: float = 0.0
+    log_kept: float = 0.0
+    broad: Tensor | None = None
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         """The rows and their weights, in blocks."""
         return ((self.x[rows], None if self.weights is None else self.weights[rows]) for rows in slices(*self.x.shape))
 
     def mean(self, values: Tensor) -> float:
-        """The mean of values (n,) by the weights."""
+        """The mean by the weights of log-densities (n,) under the model."""
+        if self.broad is not None:
+            values = torch.logaddexp(self.log_kept + values, self.broad.to(values))
         return float(values.mean() if self.weights is None else mean_of_rows(values, self.weights.to(values)))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -88,6 +88,24 @@ class Holes:
 
 
 @dataclass(frozen=True, eq=False)
+class Evidence:
+    """What rows that were not fitted say of numbers of components, by short fits to each half of the rows.
+
+    Attributes
+    ----------
+    n_components : tuple of c int, the numbers that were compared
+    scores : array of shape (c,), mean log-likelihood of rows that were not fitted, in nats
+    errors : array of shape (c,), standard error of the difference of each score to the highest, in nats
+    chosen : int, the smallest number whose score is within its error of the highest
+    """
+
+    n_components: tuple[int, ...]
+    scores: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    chosen: int
+
+
+@dataclass(frozen=True, eq=False)
 class Fit(ABC):
     """What all estimators find.
 
@@ -102,6 +120,7 @@ class Fit(ABC):
     losses : Curve, of the training, in nats
     validation_scores : tuple of float or None, in nats
     converged : bool
+    evidence : Evidence or None, where it has chosen the number of components
     """
 
     prior: Prior
@@ -113,6 +132,7 @@ class Fit(ABC):
     losses: Curve
     validation_scores: tuple[float, ...] | None
     converged: bool
+    evidence: Evidence | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def inference(self) -> Inference:
@@ -297,7 +317,7 @@ class Placed:
         if noise == "mean":
             return self.mean(Z)
         family = self.family.tempered(self.temperature) if noise == "matched" else self.family
-        return self.restored(family.noise(self.output(Z), rng))
+        return family.disturbed(self.restored(family.noise(self.output(Z), rng)), rng)
 
     def hole_score(self, Z: NDArray) -> NDArray:
         """The c-transform of a potential of zero at latent points, minus its mean over draws of the pool, (m,)."""

@@ -10,7 +10,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -25,15 +26,16 @@ from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import open_checkpoint
 from skcvae._context import computing
-from skcvae._crossfit import Found, cross_fitted
+from skcvae._crossfit import CANDIDATES, Comparison, Halved, Trials, cross_fitted, farthest_column, rows_alone, scored
 from skcvae._data import Data, Judges, Table, representative
-from skcvae._fitted import Fit
+from skcvae._fitted import Evidence, Fit
 from skcvae._place import Place
 from skcvae._threads import apart
 from skcvae._training import Course, Diverged, Pace, Root
 from skcvae.likelihoods import (
     LIKELIHOODS,
     AutoLikelihood,
+    Background,
     BernoulliLikelihood,
     Family,
     GaussianLikelihood,
@@ -47,7 +49,9 @@ from skcvae.priors import Prior, as_prior
 
 #: What scikit-learn's checks learn of the data.
 LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
-#: The share of the time that is left which each of the fits that find the noise may take.
+#: What the user says where the number of components is to be found.
+AUTO = "auto"
+#: The share of the time that is left which each of the fits to halves of the rows may take, over the number of candidates.
 FOLD_SHARE = 0.15
 #: What these fits have not: an end to go on from, rows held out, or progress.
 ALONE = {"warm_start": False, "early_stopping": False, "verbose": False}
@@ -57,10 +61,41 @@ SPLIT = 2**53
 LOWER = "Lower pool_size, draws_per_step or batch_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
 
+@dataclass
+class Opening:
+    """What a fit finds before its course, as a checkpoint holds it.
+
+    Attributes
+    ----------
+    generator : dict, the state of the generator at the beginning of the fit
+    trials : list, what fits to halves of the rows have found
+    settled : dict or None, what they say, when they have ended
+    """
+
+    generator: dict[str, Any]
+    trials: list[Any] = field(default_factory=list)
+    settled: dict[str, Any] | None = None
+
+    def settle(self, n_components: int | str | None, evidence: Evidence | None, found: MappedGaussian | None) -> None:
+        """Keep what halves of the rows say, and no longer how they came to it."""
+        noise = None if found is None else [dict(vars(found.row_map)), dict(vars(found.background))]
+        kept = None if evidence is None else dict(vars(evidence))
+        self.settled, self.trials = {"n_components": n_components, "evidence": kept, "noise": noise}, []
+
+    def found(self) -> tuple[int | None, Evidence | None, MappedGaussian | None]:
+        """What `settle` was given."""
+        assert self.settled is not None, "asked after it"
+        k, kept, noise = (self.settled[name] for name in ("n_components", "evidence", "noise"))
+        evidence = None if kept is None else Evidence(**kept)
+        return k, evidence, None if noise is None else MappedGaussian(RowMap(**noise[0]), Background(**noise[1]))
+
+
 class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     """Base of the estimators: shared parameters, and a fit that can be watched, stopped and resumed."""
 
     _fitted: Fit
+    _evidence: Evidence | None
+    _likelihood: Likelihood
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Refuse parameters that have another name now, before `__init__` calls them unexpected."""
@@ -69,7 +104,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     def __init__(
         self,
-        n_components: int | None = None,
+        n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -220,7 +255,11 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         return {**{name: vars(self)[name] for name in LEARNED_OF_X if name in vars(self)}, "_fitted": record}
 
     def _course(
-        self, make_root: Callable[[np.random.Generator], Root], data: Table, held_out: Table | None, watch: Watch | None
+        self,
+        make_root: Callable[[Table, np.random.Generator], Root],
+        data: Table,
+        held_out: Table | None,
+        watch: Watch | None,
     ) -> Course[Root]:
         """The course of a fit, from its checkpoint if there is one, with the generator as it was at the beginning."""
         if self.max_time is not None:
@@ -229,48 +268,133 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         arrays = [array for table in (data, held_out) for array in ((None, None) if table is None else (table.X, table.weights))]
         checkpoint, rng = open_checkpoint(self, arrays), _random.make_rng(self.random_state)
         found = None if checkpoint is None else checkpoint.read()
-        row_map, folds = None, []
+        opening = Opening(dict(rng.bit_generator.state))
         if checkpoint is not None and found is not None:
             try:
-                rng.bit_generator.state, kept = found["begin"]["generator"], found["begin"]["noise"]
-                row_map, folds = None if kept is None else RowMap(**kept), list(found.get("folds", []))
+                opening = Opening(**found["begin"])
+                rng.bit_generator.state = opening.generator
             except (KeyError, TypeError, ValueError) as error:
-                raise checkpoint.foreign("it does not say where the generator began, or what the noise is") from error
-            found = None if "folds" in found else found
-        begin = {"generator": dict(rng.bit_generator.state), "noise": None}
-        self._likelihood = self._settled_likelihood(data.X.shape[1])
-        if isinstance(self._likelihood, GaussianLikelihood) and self._likelihood.is_cross_fitted and not self._is_warm:
-            seeds = np.random.default_rng(int(rng.integers(2**63)))
-            if found is None:
-                folded, self._likelihood = self._likelihood, self._likelihood.without_folds()
-                with check.quiet():
-                    make_root(copy.deepcopy(rng))  # what is wrong is told before the work
-                k = as_prior(self.prior, self.n_components).n_components
+                raise checkpoint.foreign("it does not say where the generator began, or what halves of the rows said") from error
+            found = found if "done" in found else None
 
-                def keep(folds: list[Found]) -> None:
-                    if checkpoint is not None:
-                        checkpoint.write({"begin": begin, "folds": folds})
+        def keep() -> None:
+            if checkpoint is not None:
+                checkpoint.write({"begin": dict(vars(opening))})
 
-                keep(folds)
-                row_map = cross_fitted(folded, data, k, self._short_fit(pace), pace, seeds, folds, keep)
-            self._likelihood = self._likelihood.without_folds() if row_map is None else MappedGaussian(row_map)
-        begin["noise"] = None if row_map is None else dict(vars(row_map))
-        course = Course(make_root(rng), pace, checkpoint, found, begin, watch)
+        fitted = self._settle(opening, keep, make_root, data, pace, rng)
+        course = Course(make_root(fitted, rng), pace, checkpoint, found, dict(vars(opening)), watch)
         if watch is not None:
             watch.as_if_ended = functools.partial(self._as_if_ended, course)
         return course
 
-    def _short_fit(self, pace: Pace) -> Callable[[Likelihood, Table, int], Fit]:
+    def _settle(
+        self,
+        opening: Opening,
+        keep: Callable[[], None],
+        make_root: Callable[[Table, np.random.Generator], Root],
+        data: Table,
+        pace: Pace,
+        rng: np.random.Generator,
+    ) -> Table:
+        """Let halves of the rows say what is open before a fit: the number of components, and the noise of a table.
+
+        The rows that are given back are those that a decoder may explain.
+        """
+        is_counted = self.n_components == AUTO
+        candidates = self._candidates(data.X.shape[1]) if is_counted and not self._is_warm else []
+        if is_counted:
+            self.n_components = candidates[0] if candidates else self._record.prior.n_components
+        likelihood = self._settled_likelihood(data.X.shape[1])
+        if not self._is_warm and (candidates or likelihood.is_cross_fitted):
+            seeds = np.random.default_rng(int(rng.integers(2**63)))
+            if opening.settled is None:
+                self._likelihood = _folded(likelihood, None)
+                with check.quiet():
+                    make_root(data, copy.deepcopy(rng))  # what is wrong is told before the work
+                trials = Trials(pace, opening.trials, lambda found: keep())
+                keep()
+                opening.settle(*self._compared(candidates, Halved.of(data, seeds), trials, seeds))
+            self.n_components, self._evidence, noise = opening.found()
+            self._likelihood = _folded(self._settled_likelihood(data.X.shape[1]), noise)
+            return data if noise is None else self._explicable(noise, data)
+        return data
+
+    def _explicable(self, noise: MappedGaussian, data: Table) -> Table:
+        """The rows that are not far from all others; the user is told of those that are."""
+        is_alone = rows_alone(noise, data, Halved.of(data, np.random.default_rng(0)).whole)
+        if not is_alone.any():
+            return data
+        place = int(is_alone.argmax())
+        row = data.X[place].astype(np.float64)
+        column = farthest_column(noise, row)
+        names = getattr(self, "feature_names_in_", None)
+        check.warn(
+            f"{is_alone.sum()} of {len(data.X)} rows are far from all others, such as row {place} with {row[column]:.4g} in column "
+            f"{column if names is None else repr(names[column])}. They are not fitted, and are broad noise in scores and samples. "
+            "Remove them where they are errors; give another likelihood where they are none."
+        )
+        return data.taken(~is_alone)
+
+    def _compared(
+        self, candidates: list[int], halved: Halved, trials: Trials, seeds: np.random.Generator
+    ) -> tuple[int | str | None, Evidence | None, MappedGaussian | None]:
+        """The number of components with its evidence, where some are compared, and the noise where it is cross-fitted."""
+        if not candidates:
+            return self.n_components, None, self._asked(halved, 1, trials, seeds)[0]
+        comparison, noises = Comparison(halved), dict[int, MappedGaussian | None]()
+        for k in candidates:
+            model = copy.copy(self)
+            model.n_components = k
+            noises[k], scores = model._asked(halved, len(candidates), trials, seeds)
+            if scores is None:  # there is no time left
+                break
+            comparison.scores[k] = scores
+            if comparison.is_decided:
+                break
+        evidence = comparison.evidence() if comparison.scores else None
+        chosen = candidates[0] if evidence is None else evidence.chosen
+        return chosen, evidence, noises[chosen]
+
+    def _asked(
+        self, halved: Halved, n_candidates: int, trials: Trials, seeds: np.random.Generator
+    ) -> tuple[MappedGaussian | None, NDArray[np.float64] | None]:
+        """The noise, where it is cross-fitted, and where several models are compared scores of rows that were not fitted."""
+        likelihood, fit = self._settled_likelihood(halved.whole.X.shape[1]), self._short_fit(trials.pace, n_candidates)
+        k, noise, scores = self._chosen_prior().n_components, None, None
+        if isinstance(likelihood, GaussianLikelihood) and likelihood.is_cross_fitted:
+            noise, scores = cross_fitted(likelihood, halved, k, fit, trials, seeds)
+        if scores is None and n_candidates > 1:
+            scores = scored(_folded(likelihood, None), halved, k, fit, trials, seeds)
+        return noise, scores
+
+    def _candidates(self, n_features: int) -> list[int]:
+        """Numbers of components that are compared."""
+        if not isinstance(self.prior, str):
+            raise ValueError(
+                f"n_components='auto' compares priors of several dimensions, and prior={check.shown(self.prior)} has its own. "
+                "Give the prior by its name, or n_components=None."
+            )
+        return [k for k in CANDIDATES if k <= n_features]
+
+    def _short_fit(self, pace: Pace, n_candidates: int) -> Callable[[Likelihood, Table, int], Fit]:
         """A short fit by a copy of the model, of which the user is told nothing."""
 
         def fit(likelihood: Likelihood, table: Table, seed: int) -> Fit:
             worker = object.__new__(type(self))
-            short = {"random_state": seed, "max_time": pace.share_left(FOLD_SHARE), "likelihood": likelihood}
+            limit = pace.share_left(FOLD_SHARE / n_candidates)
+            short = {"random_state": seed, "max_time": limit, "likelihood": likelihood}
             worker.__dict__.update(vars(self) | ALONE | short | self._short_parameters())
+            worker.__dict__.pop("_likelihood", None)
+            if isinstance(likelihood, MappedGaussian):
+                worker.__dict__.update(self._at_temperature_one())
             with check.quiet():
                 return worker._fit(table, None, None)
 
         return fit
+
+    def _chosen_prior(self) -> Prior:
+        """The prior, of a number of components that is known by now."""
+        return as_prior(self.prior, cast("int | None", self.n_components))
 
     def _settled_likelihood(self, n_features: int) -> Likelihood:
         """The likelihood, of a kind that the shapes of data and model say where it is open."""
@@ -278,11 +402,15 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         likelihood: Likelihood = chosen() if isinstance(chosen, type) else chosen
         if not isinstance(likelihood, AutoLikelihood):
             return likelihood
-        prior, network = as_prior(self.prior, self.n_components), as_network(self.network, self.hidden_layer_sizes, self.activation)
+        prior, network = self._chosen_prior(), as_network(self.network, self.hidden_layer_sizes, self.activation)
         return likelihood.settled(n_features, prior.n_components, prior.is_atomic or isinstance(network, Conv))
 
     def _short_parameters(self) -> dict[str, Any]:
-        """Parameters of the short fits that find the noise: a temperature of 1, and no more steps than a decoder needs by then."""
+        """Parameters of short fits to halves of the rows: no more steps than a decoder needs by then."""
+        return {}
+
+    def _at_temperature_one(self) -> dict[str, Any]:
+        """Parameters of those that find the noise: its residuals are those of the likelihood itself."""
         return {}
 
     def _warn_of_last_step(self, course: Course[Any], is_settled: bool, text: str) -> None:
@@ -291,7 +419,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             check.warn(text, ConvergenceWarning)
 
     def _check_shared_numbers(self) -> None:
-        if self.n_components is not None:
+        if self.n_components is not None and self.n_components != AUTO:
             check.check_number("n_components", self.n_components, numbers.Integral, 1)
         for name in ("pool_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
@@ -374,8 +502,20 @@ def judges(family: Family, held_out: Table | None, place: Place) -> Judges | Non
         return None
     family.check_support(held_out.X)
     weights = None if held_out.weights is None else place.tensor(held_out.weights)
-    log_volume = float(mean_of_rows(family.log_volumes(held_out.X), held_out.weights))
-    return Judges(place.tensor(family.standardise(held_out.X)), weights, log_volume)
+    volumes, broad = family.log_volumes(held_out.X), family.broad(held_out.X)
+    judges = Judges(place.tensor(family.standardise(held_out.X)), weights, float(mean_of_rows(volumes, held_out.weights)))
+    if broad is None or family.background is None:
+        return judges
+    share = family.background.share
+    return replace(judges, log_kept=math.log1p(-share), broad=place.tensor(math.log(share) + broad + volumes))
+
+
+def _folded(likelihood: Likelihood, mapped: MappedGaussian | None) -> Likelihood:
+    """What a fit takes of a likelihood: the noise that was found, if it is cross-fitted, or that of the rows themselves."""
+    if not likelihood.is_cross_fitted:
+        return likelihood
+    assert isinstance(likelihood, GaussianLikelihood), "no other is"
+    return likelihood.without_folds() if mapped is None else mapped
 
 
 @contextmanager

@@ -30,8 +30,10 @@ class InfoVAE(AutoencoderModel):
 
     Parameters
     ----------
-    n_components : int, default=None
+    n_components : int, "auto" or None, default=None
         Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
+        "auto" compares 1, 2, 3, 5, 8 and 13 by short fits to halves of the rows, each scored on the other half, and takes the
+        smallest whose score is within one standard error of the highest; `evidence_` has the scores.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
     likelihood : {"gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
@@ -51,6 +53,11 @@ class InfoVAE(AutoencoderModel):
         Weight of the aggregate posterior's divergence, before alpha - 1 is added.
     divergence : {"mmd", "sinkhorn", "sliced", "adversarial"} or skcvae.divergences.Divergence, default="mmd"
         Between codes and draws from the prior, both standardised, on each minibatch.
+    calibration : {"auto", "temperature", "residual"}, default="auto"
+        The noise of samples and scores. "temperature" is the likelihood's at the temperature of a row's posterior, the weight of
+        its divergence. "residual" is what the decoder leaves of rows, in the root mean square: of those held out where there are
+        some. "auto" is the noise itself where it is that of rows not seen, with likelihood="table". Elsewhere it is the
+        temperature's, or the residual where that is clearly above or the loss has no temperature.
     pool_size : int, default=4096
         Draws of the prior and of the aggregate posterior that inference keeps.
     batch_size : int, default=256
@@ -95,6 +102,10 @@ class InfoVAE(AutoencoderModel):
         there were rows that were not fitted, by `fit`'s X_val or by `early_stopping`.
     converged_ : bool
         Whether training stopped by itself, before `max_iter`.
+    n_components_ : int
+        Dimension k of the latent variable.
+    evidence_ : object or None
+        With n_components="auto" the numbers that were compared, their scores, errors and the one that was chosen.
     prior_, likelihood_, encoder_, module_ : objects
         The prior, the bound likelihood, the encoder and the decoder, torch modules on the CPU.
     n_features_in_, feature_names_in_ : as in scikit-learn
@@ -115,7 +126,7 @@ class InfoVAE(AutoencoderModel):
 
     def __init__(
         self,
-        n_components: int | None = None,
+        n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -126,6 +137,7 @@ class InfoVAE(AutoencoderModel):
         alpha: float = 0.0,
         lambd: float = 2.0,
         divergence: str | Divergence = "mmd",
+        calibration: str = "auto",
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
@@ -148,6 +160,7 @@ class InfoVAE(AutoencoderModel):
             network=network,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
+            calibration=calibration,
             pool_size=pool_size,
             batch_size=batch_size,
             learning_rate_init=learning_rate_init,
@@ -168,9 +181,9 @@ class InfoVAE(AutoencoderModel):
         self.lambd = lambd
         self.divergence = divergence
 
-    def _short_parameters(self) -> dict[str, Any]:
+    def _at_temperature_one(self) -> dict[str, Any]:
         """At alpha = 0, with the same weight of the divergence, alpha + lambd - 1."""
-        return super()._short_parameters() | {"alpha": 0.0, "lambd": self.alpha + self.lambd}
+        return {"alpha": 0.0, "lambd": self.alpha + self.lambd}
 
     def _loss(self) -> Loss:
         return Loss(*infovae_weights(self.alpha, self.lambd), divergence=self.divergence)

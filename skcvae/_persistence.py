@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from skcvae import _files
 from skcvae._checks import shown
 from skcvae._context import computing
-from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Fit, Holes
+from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Evidence, Fit, Holes
 from skcvae._place import HOST
-from skcvae.likelihoods import Family, RowMap
+from skcvae.likelihoods import Background, Family, RowMap
 from skcvae.networks import Decoder, LinearPlus, Steep
 from skcvae.posteriors import Conditional, Encoder, Pool, Scores
 from skcvae.priors import Prior
@@ -42,7 +42,7 @@ ROOMS = tuple(
     f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "schedule", "divergences")
 )
 #: Records of a fit.
-RECORDS = (CoupledFit, AutoencoderFit, Pool, Scores, Holes, Coupling, Curve)
+RECORDS = (CoupledFit, AutoencoderFit, Pool, Scores, Holes, Coupling, Curve, Evidence)
 #: The estimators that a file may hold, by name.
 ESTIMATORS: dict[str, type[BaseEstimator]] = {}
 #: Torch's layers that a network of this package may hold, with the attributes that make them.
@@ -231,7 +231,7 @@ class _Writer:
 def _arguments(module: Any) -> dict[str, Any]:
     """What makes a module of this package, but for its weights and buffers."""
     if isinstance(module, Family):
-        return {"offset": module.offset, "unit": module.unit, "row_map": module.row_map}
+        return {"offset": module.offset, "unit": module.unit, "row_map": module.row_map, "background": module.background}
     if isinstance(module, LinearPlus):
         return {"linear": module.linear, "hidden": module.hidden}
     if isinstance(module, Decoder):
@@ -322,6 +322,12 @@ def _skeleton(kind: type[nn.Module], arguments: dict[str, Any], state: dict[str,
             if not isinstance(module.row_map, RowMap):
                 raise ValueError("the map of rows is none")
             module.row_map.check(len(module.offset))
+        background = arguments.pop("background", None)  # nor these
+        if background is not None:
+            if not isinstance(background, Background) or module.row_map is None:
+                raise ValueError("the broad noise is none")
+            background.check(len(module.offset))
+        module.background = background
         for key, value in state.items():
             if value.shape not in ((1,), (len(module.offset),)):
                 raise ValueError(f"{key} of a {kind.__name__} must have one number or one for each feature")
@@ -404,7 +410,8 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
     names, given = set(kind().get_params(deep=False)), content["parameters"]
     if not set(given) <= names:  # those that came later have their defaults
         raise ValueError(f"the parameters are not those of a {kind.__name__}")
-    reader.n_components = given.get("n_components") or fit.prior.n_components
+    given_number = given.get("n_components")
+    reader.n_components = given_number if isinstance(given_number, int) else fit.prior.n_components
     model: Any = kind(**{name: reader.read(item) for name, item in given.items()})
     _check_device(model.device)
     if content["n_features"] != fit.family.n_features:
@@ -460,11 +467,25 @@ def _check_fit(fit: Any) -> None:
     scores = fit.validation_scores
     if not (scores is None or (isinstance(scores, tuple) and all(isinstance(score, float) for score in scores))):
         raise ValueError("the validation scores are no numbers")
+    if fit.evidence is not None:
+        _check_evidence(fit.evidence, fit.prior.n_components)
     if isinstance(fit, CoupledFit):
         _check_pool(fit)
     else:
         _count(fit.n_draws)
         _check_tensor("the aggregate posterior", torch.as_tensor(fit.aggregate), (None, fit.prior.n_components))
+
+
+def _check_evidence(evidence: Any, n_components: int) -> None:
+    """ValueError unless the evidence of a number of components is of numbers, and for the one that the model has."""
+    if not isinstance(evidence, Evidence) or not isinstance(evidence.n_components, tuple) or evidence.chosen != n_components:
+        raise ValueError("the evidence of the number of components is none")
+    for number in evidence.n_components:
+        _count(number)
+    for name in ("scores", "errors"):
+        if not isinstance(getattr(evidence, name), np.ndarray):
+            raise ValueError(f"the {name} of the evidence are no numbers")
+        _check_tensor(f"{name} of the evidence", torch.as_tensor(getattr(evidence, name)), (len(evidence.n_components),))
 
 
 def _check_pool(fit: CoupledFit) -> None:

@@ -30,8 +30,10 @@ class VAE(AutoencoderModel):
 
     Parameters
     ----------
-    n_components : int, default=None
+    n_components : int, "auto" or None, default=None
         Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
+        "auto" compares 1, 2, 3, 5, 8 and 13 by short fits to halves of the rows, each scored on the other half, and takes the
+        smallest whose score is within one standard error of the highest; `evidence_` has the scores.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
     likelihood : {"gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
@@ -50,6 +52,11 @@ class VAE(AutoencoderModel):
         Weight of the divergence.
     annealing : float in [0, 1], default=0.0
         Share of the steps over which the weight rises to `beta`; training does not stop before.
+    calibration : {"auto", "temperature", "residual"}, default="auto"
+        The noise of samples and scores. "temperature" is the likelihood's at the temperature of a row's posterior, the weight of
+        its divergence. "residual" is what the decoder leaves of rows, in the root mean square: of those held out where there are
+        some. "auto" is the noise itself where it is that of rows not seen, with likelihood="table". Elsewhere it is the
+        temperature's, or the residual where that is clearly above or the loss has no temperature.
     pool_size : int, default=4096
         Draws of the prior and of the aggregate posterior that inference keeps.
     batch_size : int, default=256
@@ -94,6 +101,10 @@ class VAE(AutoencoderModel):
         there were rows that were not fitted, by `fit`'s X_val or by `early_stopping`.
     converged_ : bool
         Whether training stopped by itself, before `max_iter`.
+    n_components_ : int
+        Dimension k of the latent variable.
+    evidence_ : object or None
+        With n_components="auto" the numbers that were compared, their scores, errors and the one that was chosen.
     prior_, likelihood_, encoder_, module_ : objects
         The prior, the bound likelihood, the encoder and the decoder, torch modules on the CPU.
     n_features_in_, feature_names_in_ : as in scikit-learn
@@ -115,7 +126,7 @@ class VAE(AutoencoderModel):
 
     def __init__(
         self,
-        n_components: int | None = None,
+        n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
         likelihood: str | Likelihood = "gaussian",
@@ -125,6 +136,7 @@ class VAE(AutoencoderModel):
         encoder: str | PosteriorFamily = "gaussian",
         beta: float = 1.0,
         annealing: float = 0.0,
+        calibration: str = "auto",
         pool_size: int = 4096,
         batch_size: int = 256,
         learning_rate_init: float = 1e-3,
@@ -147,6 +159,7 @@ class VAE(AutoencoderModel):
             network=network,
             hidden_layer_sizes=hidden_layer_sizes,
             activation=activation,
+            calibration=calibration,
             pool_size=pool_size,
             batch_size=batch_size,
             learning_rate_init=learning_rate_init,
@@ -166,8 +179,8 @@ class VAE(AutoencoderModel):
         self.beta = beta
         self.annealing = annealing
 
-    def _short_parameters(self) -> dict[str, Any]:
-        return super()._short_parameters() | {"beta": 1.0}
+    def _at_temperature_one(self) -> dict[str, Any]:
+        return {"beta": 1.0}
 
     def _loss(self) -> Loss:
         check.check_number("beta", self.beta, numbers.Real, 0, open_low=True, high=check.LARGEST_WEIGHT)

@@ -102,6 +102,21 @@ def test_training(models):
     assert (shown.marginal_error is not None) == isinstance(models[0], CoupledVAE)
 
 
+def test_components():
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    model = VAE("auto", **{**QUICK, "likelihood": "gaussian"}).fit(rows)
+    shown = display.ComponentsDisplay.from_estimator(model, linewidth=3)
+    np.testing.assert_array_equal(shown.n_components, model.evidence_.n_components)
+    np.testing.assert_array_equal(shown.scores, model.evidence_.scores)
+    line, _, bars = shown.artists_[0]
+    np.testing.assert_array_equal(line.get_xydata(), np.c_[shown.n_components, shown.scores])
+    heights = [np.ptp(segment[:, 1]) / 2 for segment in bars[0].get_segments()]
+    np.testing.assert_allclose(heights, shown.errors)
+    assert line.get_linewidth() == 3
+    chosen = shown.scores[list(shown.n_components).index(model.n_components_)]
+    np.testing.assert_array_equal(offsets(shown.artists_[1]), [[model.n_components_, chosen]])
+
+
 def test_holes(models):
     if not isinstance(models[0], CoupledVAE):
         with pytest.raises(TypeError, match=r"must have hole_score, as a CoupledVAE has, got .*Use AggregatePosteriorDisplay"):
@@ -127,6 +142,7 @@ def test_names_of_a_data_frame_label_the_axes():
         (lambda m: display.SamplesDisplay.from_estimator(m, X[:, :3]), ValueError, "X must have 64 columns"),
         (lambda m: display.PosteriorDisplay.from_estimator(m, X, row=60), ValueError, "row"),
         (lambda m: display.TrainingDisplay.from_estimator(m, ax=3), TypeError, "must be .*matplotlib Axes"),
+        (lambda m: display.ComponentsDisplay.from_estimator(m), ValueError, "must have compared numbers .*n_components=.auto"),
         (lambda m: display.InterpolationDisplay.from_estimator(m, X, path="up"), ValueError, "path"),
         (lambda m: display.AggregatePosteriorDisplay.from_estimator(m, X, kind="both"), ValueError, "kind"),
     ],

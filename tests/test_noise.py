@@ -2,27 +2,29 @@
 
 import dataclasses
 import inspect
+import re
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.stats import kstest, multivariate_normal, multivariate_t, norm, t
 from sklearn.base import clone
 from sklearn.datasets import load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _crossfit, _fitting
-from skcvae._crossfit import residual_moment, scores
+from skcvae._crossfit import Comparison, Halved, Trials, held_out_scores, residual_moment
 from skcvae._data import Table
 from skcvae._place import HOST
 from skcvae._training import Pace
-from skcvae.likelihoods import AutoLikelihood, GaussianLikelihood, MappedGaussian, RowMap, begun, halves, updated
+from skcvae.likelihoods import AutoLikelihood, Background, GaussianLikelihood, MappedGaussian, RowMap, alone, begun, halves, updated
 from skcvae.likelihoods._rows import encoded
 from skcvae.posteriors._encoder import normal_scores
 from skcvae.posteriors._local import _tempered, size
+from skcvae.priors import GaussianPrior
 from skcvae.schedule import Schedule
 
 SHORT = Schedule(polish_rounds=2, max_draws=4096)
@@ -217,7 +219,7 @@ def test_few_rows_and_few_cells_have_no_halves():
 
 
 def test_where_one_gaussian_is_clearly_ahead_the_rows_give_the_noise(X, monkeypatch):
-    monkeypatch.setattr(_crossfit, "scores", lambda record, rows: scores(record, rows) - 100)
+    monkeypatch.setattr(_crossfit, "held_out_scores", lambda record, rows: held_out_scores(record, rows) - 100)
     model = CoupledVAE(likelihood="table", schedule=SHORT, **QUICK).fit(X)
     assert model.noise_.startswith("the covariance of the rows, scaled")
 
@@ -366,9 +368,11 @@ def test_a_value_that_is_far_off_is_told_once_by_its_column(model, X):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         clone(model).fit(rows)
-    told = [str(warning.message) for warning in caught if "robust deviations" in str(warning.message)]
+    told = [str(warning.message) for warning in caught if re.search("robust deviations|far from all", str(warning.message))]
     assert len(told) == 1
-    assert told[0].startswith("Column 'd' has a value")
+    assert "olumn 'd'" in told[0]
+    if isinstance(model, CoupledVAE):
+        assert told[0].startswith("1 of 400 rows are far from all others, such as row 7 with")
     skewed = np.exp(np.random.default_rng(0).normal(size=(400, 5)))
     counts = np.random.default_rng(0).poisson(0.05, size=(400, 1))
     with warnings.catch_warnings(record=True) as caught:
@@ -380,7 +384,7 @@ def test_a_value_that_is_far_off_is_told_once_by_its_column(model, X):
 def test_a_wae_that_knows_its_rows_by_heart_says_so():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(40, 4))
-    with pytest.warns(UserWarning, match="knows the fitted rows by heart.*early_stopping"):
+    with pytest.warns(UserWarning, match=r"knows the fitted rows by heart.*early_stopping.*table"):
         WAE(max_iter=3000, random_state=0).fit(rows)
     many = rng.normal(size=(400, 1)) + 0.5 * rng.normal(size=(400, 4))
     with warnings.catch_warnings():
@@ -426,17 +430,18 @@ def test_no_fit_is_asked_of_its_own_rows(X, monkeypatch):
     """Each pass fits both halves, and asks each of the other; a kept half is not fitted again."""
     record = linear_model(likelihood=MappedGaussian(RowMap.of(X, None, False, True)), proposal="prior").fit(X)._fitted
     fitted, asked, kept = [], [], []
-    monkeypatch.setattr(_crossfit, "scores", lambda record, rows: np.zeros(len(rows)) + 100)
+    monkeypatch.setattr(_crossfit, "held_out_scores", lambda record, rows: np.zeros(len(rows)) + 100)
     monkeypatch.setattr(_crossfit, "residual_moment", lambda record, table, rng: (asked.append(table.X), np.eye(5))[1])
 
     def fit(likelihood, table, seed):
         fitted.append(table.X)
         return record
 
+    halved = Halved.of(Table(X), np.random.default_rng(0))
+
     def run(found):
-        return _crossfit.cross_fitted(
-            TABLE, Table(X), 2, fit, Pace(), np.random.default_rng(0), found, lambda held: kept.append(len(held))
-        )
+        trials = Trials(Pace(), found, lambda held: kept.append(len(held)))
+        return _crossfit.cross_fitted(TABLE, halved, 2, fit, trials, np.random.default_rng(0))[0]
 
     first = run([])
     assert kept == [1, 2, 3, 4]
@@ -444,8 +449,8 @@ def test_no_fit_is_asked_of_its_own_rows(X, monkeypatch):
         assert len(rows) + len(others) == len(X)
         assert not {*map(tuple, rows)} & {*map(tuple, others)}
     np.testing.assert_array_equal(fitted[0], asked[1])
-    found = [(200.0, np.eye(5), np.full(200, 100.0))] * 3
-    np.testing.assert_allclose(run(found).covariance, first.covariance)
+    found = [(200.0, np.eye(5), np.full(len(rows), 100.0), np.full(len(rows), -10.0)) for rows in asked[:3]]
+    np.testing.assert_allclose(run(found).row_map.covariance, first.row_map.covariance)
     assert len(fitted) == 5
 
 
@@ -478,3 +483,310 @@ def test_normal_scores_come_in_pairs():
         np.testing.assert_allclose(scores_of.mean(0), 0, atol=1e-12)
     assert normal_scores(7, 2).shape == (7, 2)
     assert not torch.equal(normal_scores(8, 2, 1), normal_scores(8, 2))
+
+
+# Broad noise.
+
+
+def test_the_background_is_a_multivariate_t():
+    rng = np.random.default_rng(0)
+    root = np.array([[2.0, 0.0], [1.0, 0.5]])
+    y = rng.normal(size=(50, 2))
+    for degrees in (3.0, 1.0):
+        found = Background(np.array([1.0, -1.0]), root, degrees, share=0.25)
+        expected = multivariate_t([1.0, -1.0], root @ root.T, df=degrees)
+        np.testing.assert_allclose(found.log_density(y), expected.logpdf(y))
+        draws = found.sample(20000, rng)
+        for column, (place, scale) in zip(draws.T, [(1.0, 2.0), (-1.0, np.sqrt(1.25))], strict=True):
+            assert kstest(column, t(degrees, place, scale).cdf).pvalue > 1e-3
+        scores, broad = np.array([-3.0, -800.0, -1.0]), np.array([-1.0, -30.0, -900.0])
+        np.testing.assert_allclose(found.mixed(scores, broad), np.log(0.75 * np.exp(scores) + 0.25 * np.exp(broad)))
+        np.testing.assert_allclose(found.kept(scores, broad), [0.75 / (0.75 + 0.25 * np.exp(2.0)), 0.0, 1.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [3.0, 1.0])
+def test_the_background_is_found_by_maximum_likelihood(degrees):
+    """Location, scale and degrees are those that the rows come from; weights are repetitions; small columns keep their floor."""
+    rng, root = np.random.default_rng(0), np.array([[2.0, 0.0, 0.0], [1.0, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    y = Background(np.array([1.0, -1.0, 0.0]), root, degrees).sample(4000, rng)
+    found = Background.of(y, None, np.full(3, 1e-6))
+    assert found.degrees == degrees
+    np.testing.assert_allclose(found.location, [1, -1, 0], atol=0.1)
+    np.testing.assert_allclose(found.scatter, root @ root.T, atol=0.4)
+    best = found.log_density(y).mean()
+    for scale in (0.9, 1.1):
+        assert dataclasses.replace(found, factor=scale * found.factor).log_density(y).mean() < best
+    twice, weighted = (
+        Background.of(np.repeat(y[:200], 2, 0), None, np.zeros(3)),
+        Background.of(y[:200], np.full(200, 2.0), np.zeros(3)),
+    )
+    np.testing.assert_allclose(weighted.factor, twice.factor)
+    constant = np.hstack([y, np.full((4000, 1), 0.1)])
+    floored = Background.of(constant, None, np.array([5.0, 0.0, 0.0, 0.25]))
+    deviations = np.sqrt(np.diag(floored.scatter))
+    np.testing.assert_allclose(deviations[[0, 3]], [5.0, 0.25])
+
+
+def test_rows_are_alone_that_are_far_from_all_others():
+    """A far group of as many rows as the square root of all is none of them; weights count as repetitions do."""
+    rng = np.random.default_rng(0)
+    bulk, group, few = rng.normal(size=(380, 2)), 300 + rng.normal(size=(25, 2)), -300 + rng.normal(size=(5, 2))
+    y = np.vstack([bulk, group, few])
+    expected = np.arange(410) >= 405
+    np.testing.assert_array_equal(alone(y, y, None), expected)
+    weights = np.where(expected, 5.0, 1.0)
+    assert not alone(y, y, weights).any()
+    np.testing.assert_array_equal(alone(y[400:], y, None), expected[400:])
+    rare = np.where(rng.random(410) < 0.1, rng.exponential(size=410), 0.0)  # most rows have one value, the others are not far off
+    assert not alone(np.c_[bulk[:, 0], rare[:380]], np.c_[bulk[:, 0], rare[:380]], None).any()
+
+
+def test_the_share_is_that_of_maximum_likelihood():
+    rng, n = np.random.default_rng(0), 20000
+    found = Background(np.zeros(1), np.array([[5.0]]))
+    y = np.where(rng.random((n, 1)) < 0.1, found.sample(n, rng), rng.normal(size=(n, 1)))
+    scores, broad = norm.logpdf(y[:, 0]), found.log_density(y)
+    with_share = found.with_share(scores, broad, None)
+    assert abs(with_share.share - 0.1) < 0.01
+    np.testing.assert_allclose(with_share.share, (1 - with_share.kept(scores, broad)).sum() / n, rtol=1e-2)
+    halved = found.with_share(np.r_[scores, scores], np.r_[broad, broad], np.full(2 * n, 0.5))
+    np.testing.assert_allclose(halved.share, with_share.share)
+    none = found.with_share(np.zeros(100), np.full(100, -1000.0), None)
+    np.testing.assert_allclose(none.share, 0.5 / 101)
+
+
+@pytest.fixture(scope="module")
+def spoiled(X):
+    """Rows of which some are wrong, and a model of them."""
+    rows = X.copy()
+    rows[::20] = 40 * np.random.default_rng(1).standard_cauchy((20, 5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return rows, CoupledVAE(schedule=SHORT, **QUICK).fit(rows)
+
+
+def test_wrong_rows_are_broad_noise(X, spoiled):
+    """The others are scored as without them, up to some tenths, their samples are as spread, and no row has an absurd score."""
+    rows, model = spoiled
+    clean, good = CoupledVAE(schedule=SHORT, **QUICK).fit(X), np.arange(400) % 20 != 0
+    background = model.likelihood_.background
+    assert 0.02 < background.share < 0.2
+    assert "of rows are broad noise" in model.noise_
+    assert model.score(X[good]) > clean.score(X[good]) - 0.2
+    assert model.score_samples(rows).min() > -100
+    spread = np.subtract(*np.quantile(model.sample(4000, random_state=0), [0.75, 0.25], axis=0))
+    np.testing.assert_allclose(spread / np.subtract(*np.quantile(X, [0.75, 0.25], axis=0)), 1, atol=0.2)
+
+
+def test_scores_and_samples_have_the_share_of_broad_noise(spoiled):
+    """Far off the score is that of the broad noise, and as many samples are there as it says; means have none."""
+    rows, model = spoiled
+    family, background = model.likelihood_, model.likelihood_.background
+    far = rows[::20]
+    broad = np.log(background.share) + background.log_density(family.row_map.columns(far)) + family.row_map.log_slope(far)
+    scores, errors = model.score_samples(far, return_std=True)
+    explained = model._fitted.at(HOST).inference.density().log_density(model._fitted.at(HOST).standardised(far))[0]
+    own = np.log1p(-background.share) + explained.numpy() - family.log_volumes(far)
+    np.testing.assert_allclose(scores, np.logaddexp(broad, own))
+    assert np.mean(np.abs(scores - broad) < 1e-6) > 0.8
+    assert np.all(errors[np.isfinite(errors) & (own < broad - 50)] < 1e-12)
+    drawn = model.sample(20000, random_state=0)
+    expected = background.sample(20000, np.random.default_rng(1))
+    bound = np.quantile(np.linalg.norm(expected - background.location, axis=1), 0.8)
+    n_far = (np.linalg.norm(drawn - background.location, axis=1) > bound).sum()
+    np.testing.assert_allclose(n_far, 0.2 * background.share * 20000, rtol=0.2)
+    means = model.sample(2000, noise="mean", random_state=0)
+    z = model.prior_.sample(2000, np.random.default_rng(0))
+    np.testing.assert_allclose(means, model.inverse_transform(z))
+
+
+def test_rows_held_out_are_judged_with_their_share_of_broad_noise(spoiled):
+    """One wrong row among those of validation does not choose the round."""
+    rows = spoiled[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = CoupledVAE(schedule=SHORT, **QUICK).fit(rows[:300], X_val=rows[300:])
+    np.testing.assert_allclose(max(fitted.validation_scores_), fitted.score(rows[300:]), atol=0.5)
+
+
+def test_broad_noise_is_kept_in_files_and_checked(spoiled, tmp_path):
+    rows, model = spoiled
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(skcvae.load(tmp_path / "model").score_samples(rows), model.score_samples(rows))
+    good = model.likelihood_.background
+    good.check(5)
+    for wrong in (
+        {"share": 0.0},
+        {"share": 1.0},
+        {"degrees": 2.0},
+        {"location": np.zeros(4)},
+        {"location": np.full(5, np.nan)},
+        {"factor": -good.factor},
+    ):
+        with pytest.raises(ValueError, match="broad noise"):
+            dataclasses.replace(good, **wrong).check(5)
+
+
+# The number of components.
+
+
+@pytest.mark.parametrize("n_factors", [1, 3])
+def test_the_number_of_factors_is_found(n_factors):
+    """Of a linear model: the evidence rises up to their number, and its smallest good number is chosen."""
+    rng = np.random.default_rng(0)
+    X = 3 * rng.normal(size=(600, n_factors)) @ rng.normal(size=(n_factors, 8)) + rng.normal(size=(600, 8))
+    model = linear_model(n_components="auto", likelihood=GaussianLikelihood(1.0)).fit(X)
+    evidence = model.evidence_
+    assert (model.n_components_, evidence.chosen, model.n_components) == (n_factors, n_factors, "auto")
+    assert evidence.n_components[: n_factors + 1] == (1, 2, 3, 5)[: n_factors + 1]
+    assert (evidence.errors >= 0).all()
+    assert evidence.errors[evidence.scores.argmax()] == 0
+    if n_factors == 3:
+        assert (np.diff(evidence.scores[:3]) > 0.3).all()
+    assert model.transform(X[:3]).shape == (3, n_factors)
+    given = linear_model(n_components=n_factors, likelihood=GaussianLikelihood(1.0)).fit(X)
+    assert given.evidence_ is None
+    np.testing.assert_allclose(model.score(X), given.score(X), atol=0.05)
+
+
+def test_evidence_is_compared_row_by_row():
+    """The chosen number is the smallest within one standard error of the difference, and one that is clearly behind ends it."""
+    rng = np.random.default_rng(0)
+    halved = Halved.of(Table(rng.normal(size=(100, 3)), rng.integers(1, 4, 100).astype(float)), rng)
+    base, noise = rng.normal(size=100), rng.normal(size=100)
+    comparison = Comparison(halved, {1: base - 1, 2: base, 3: base + 0.01 + noise - noise @ halved.counts / halved.counts.sum()})
+    assert not comparison.is_decided
+    evidence = comparison.evidence()
+    assert (evidence.n_components, evidence.chosen) == ((1, 2, 3), 2)
+    difference, counts = comparison.scores[3] - base, halved.counts
+    np.testing.assert_allclose(evidence.scores[1], np.average(base, weights=counts))
+    variance = np.average((difference - np.average(difference, weights=counts)) ** 2, weights=counts)
+    np.testing.assert_allclose(evidence.errors[1], np.sqrt(variance / counts.sum()))
+    comparison.scores[5] = base - 1
+    assert comparison.is_decided
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        VAE("auto", **{**QUICK, "likelihood": "gaussian"}),
+        WAE("auto", **{**QUICK, "likelihood": "gaussian"}),
+        InfoVAE("auto", **{**QUICK, "likelihood": "gaussian"}),
+        CoupledVAE("auto", schedule=SHORT, **{**QUICK, "likelihood": "bernoulli"}),
+        CoupledVAE("auto", prior="uniform", schedule=SHORT, **{**QUICK, "likelihood": "gaussian"}),
+    ],
+    ids=lambda model: f"{type(model).__name__}, {model.likelihood}, {model.prior}",
+)
+def test_all_models_and_likelihoods_find_a_number(model, X, tmp_path):
+    rows = (X > 0).astype(float) if model.likelihood == "bernoulli" else X
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fitted = clone(model).fit(rows)
+        same = clone(model).fit(rows)
+        fitted.save(tmp_path / "model")
+        loaded = skcvae.load(tmp_path / "model")
+    assert fitted.n_components_ == fitted.evidence_.chosen == fitted.transform(rows).shape[1]
+    for other in (same, loaded):
+        np.testing.assert_array_equal(other.evidence_.scores, fitted.evidence_.scores)
+        np.testing.assert_array_equal(other.score_samples(rows), fitted.score_samples(rows))
+    assert loaded.n_components == "auto"
+
+
+def test_a_number_that_fit_found_is_kept_by_what_goes_on(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = VAE("auto", warm_start=True, **{**QUICK, "likelihood": "gaussian"}).fit(X)
+        k = model.n_components_
+        assert model.fit(X).n_components_ == k
+        assert model.partial_fit(X).n_components_ == k
+
+
+@pytest.mark.parametrize(
+    ("fit", "message"),
+    [
+        (lambda X: CoupledVAE("auto", prior=GaussianPrior(2)).fit(X), "n_components='auto' compares priors .* Give the prior by"),
+        (lambda X: VAE("auto").partial_fit(X), "n_components='auto' is found by fit, .* Give one, or call fit first"),
+        (lambda X: CoupledVAE("many").fit(X), "n_components must be"),
+        (lambda X: CoupledVAE("auto", epsilon=-1.0).fit(X), "epsilon"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(fit, message, X):
+    with pytest.raises((TypeError, ValueError), match=message):
+        fit(X)
+
+
+def test_an_interrupted_comparison_goes_on(X, tmp_path, monkeypatch):
+    """What halves have said is not asked again, and the model is that of an uninterrupted fit."""
+    model = CoupledVAE("auto", schedule=SHORT, checkpoint=tmp_path / "state", **QUICK)
+    whole = clone(model).set_params(checkpoint=None).fit(X)
+    original, made = _crossfit.held_out_scores, []
+
+    def stopped(record, rows):
+        made.append(len(rows))
+        if len(made) == 6:
+            raise KeyboardInterrupt
+        return original(record, rows)
+
+    monkeypatch.setattr(_crossfit, "held_out_scores", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X)
+    n_before = len(made)
+    model.fit(X)
+    assert n_before == 6
+    np.testing.assert_array_equal(model.score_samples(X), whole.score_samples(X))
+    np.testing.assert_array_equal(model.evidence_.scores, whole.evidence_.scores)
+
+
+def test_the_comparison_ends_with_the_time(X):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = CoupledVAE("auto", schedule=SHORT, max_time=1e-3, **QUICK).fit(X)
+    assert model.evidence_ is None
+    assert model.n_components_ == 1
+    assert np.isfinite(model.score(X))
+
+
+# The noise of the models with an encoder.
+
+
+PLAIN = {**QUICK, "likelihood": "gaussian", "max_iter": 300}
+
+
+def test_the_noise_is_what_calibration_says(X):
+    """The plan's at the temperature of the loss, or the residual, of rows held out where there are some, at a temperature of 1."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plan = VAE(beta=0.25, calibration="temperature", **PLAIN).fit(X)
+        residual = VAE(beta=0.25, calibration="residual", **PLAIN).fit(X)
+        held_out = VAE(beta=0.25, calibration="residual", **PLAIN).fit(X, X_val=3 * X)
+        wae = [WAE(calibration=rule, **PLAIN).fit(X) for rule in ("auto", "residual")]
+    scale = GaussianLikelihood().bind(X).scale
+    torch.testing.assert_close(plan.likelihood_.scale.double(), scale)
+    assert plan._fitted.temperature == 0.25
+    assert residual._fitted.temperature == 1
+    left = np.sqrt(np.mean((X - residual.inverse_transform(residual.sample_posterior(X, random_state=0)[:, 0])) ** 2))
+    np.testing.assert_allclose(float(residual.likelihood_.scale) * residual.likelihood_.unit, left, rtol=0.2)
+    assert float(held_out.likelihood_.scale) > 1.5 * float(residual.likelihood_.scale)
+    np.testing.assert_array_equal(wae[0].score_samples(X), wae[1].score_samples(X))
+
+
+def test_the_noise_of_rows_not_seen_has_no_temperature(X):
+    """At a small weight of the divergence scores are as at 1; with the plan's temperature they are far lower."""
+    fresh = X[200:]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        usual, small, cold = (
+            VAE(beta=beta, likelihood="table", calibration=rule, **QUICK).fit(X[:200]).score(fresh)
+            for beta, rule in ((1.0, "auto"), (0.01, "auto"), (0.01, "temperature"))
+        )
+        wae = WAE(likelihood="table", **QUICK).fit(X[:200]).score(fresh)
+    assert abs(small - usual) < 0.5
+    assert cold < small - 5
+    assert abs(wae - usual) < 1
+
+
+def test_a_wrong_calibration_is_said(X):
+    with pytest.raises(ValueError, match="calibration must be one of 'auto', 'temperature', 'residual'"):
+        VAE(calibration="none", **PLAIN).fit(X)
+    with pytest.raises(ValueError, match=r"calibration='temperature' is that of .* Use calibration='residual'"):
+        WAE(calibration="temperature", **PLAIN).fit(X)

@@ -16,7 +16,7 @@ from sklearn.preprocessing import PowerTransformer, StandardScaler
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.likelihoods import GaussianLikelihood, RowMap
-from skcvae.likelihoods._rows import _factor, _fitted_power, yeo_johnson
+from skcvae.likelihoods._rows import _fitted_power, shrunk_factor, yeo_johnson
 from skcvae.schedule import Schedule
 
 QUICK = {"max_iter": 100, "hidden_layer_sizes": (32,), "pool_size": 1024, "random_state": 0}
@@ -88,7 +88,7 @@ def test_the_factor_is_that_of_ledoit_and_wolf_on_standardised_columns(shape):
     rng = np.random.default_rng(0)
     Y = rng.normal(size=shape) @ rng.normal(size=(shape[1], shape[1])) * rng.gamma(1.0, size=shape[1])
     Y -= Y.mean(0)
-    factor = _factor(Y, None)
+    factor = shrunk_factor(Y, None)
     expected = LedoitWolf(assume_centered=True).fit(Y / Y.std(0)).covariance_ * np.outer(Y.std(0), Y.std(0))
     np.testing.assert_allclose(factor @ factor.T, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
 

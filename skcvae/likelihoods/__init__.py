@@ -12,6 +12,7 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 `Family` fitted to the data's location and scale, in whose standardised units x = (X - offset)/unit the tensors below are.
 """
 
+from skcvae.likelihoods._background import Background, alone
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
@@ -28,12 +29,14 @@ LIKELIHOODS: dict[str, type[Likelihood] | Likelihood] = {
 __all__ = [
     "LIKELIHOODS",
     "AutoLikelihood",
+    "Background",
     "BernoulliLikelihood",
     "Family",
     "GaussianLikelihood",
     "Likelihood",
     "MappedGaussian",
     "RowMap",
+    "alone",
     "begun",
     "halves",
     "mean_of_rows",

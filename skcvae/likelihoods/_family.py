@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from skcvae.likelihoods._background import Background
     from skcvae.likelihoods._rows import RowMap
 
 Array = NDArray[np.float64]
@@ -48,17 +49,19 @@ class Likelihood(ABC):
 class Family(nn.Module, ABC):
     """A bound likelihood: an exponential family in standardised units.
 
-    `row_map` is what rows go through before they are standardised, or None.
+    `row_map` is what rows go through before they are standardised, or None; `background` is what some of them come from instead, or
+    None.
     """
 
     #: What the noise is, in one line.
     note: str = "that of the likelihood"
 
-    def __init__(self, offset: Array, unit: float, row_map: RowMap | None = None) -> None:
+    def __init__(self, offset: Array, unit: float, row_map: RowMap | None = None, background: Background | None = None) -> None:
         super().__init__()
         self.offset = offset
         self.unit = unit
         self.row_map = row_map
+        self.background = background
 
     @property
     def n_features(self) -> int:
@@ -96,6 +99,29 @@ class Family(nn.Module, ABC):
         """The inverse of `standardise`."""
         rows = self.offset + self.unit * x
         return rows if self.row_map is None else self.row_map.backward(rows)
+
+    def broad(self, X: Array) -> Array | None:
+        """Log-density of rows of data X (n, d) under the broad noise that some come from, (n,); None where none do."""
+        if self.background is None or self.row_map is None:
+            return None
+        rows = np.asarray(X, dtype=np.float64)
+        return self.background.log_density(self.row_map.columns(rows)) + self.row_map.log_slope(rows)
+
+    def in_units(self, X: Array, log_density: Array, error: Array) -> tuple[Array, Array]:
+        """Log-likelihood of rows of data X (n, d), in their units, from that of the standardised rows, (n,); and its error."""
+        scores, broad = log_density - self.log_volumes(X), self.broad(X)
+        if self.background is None or broad is None:
+            return scores, error
+        kept = self.background.kept(scores, broad)
+        return self.background.mixed(scores, broad), np.where(kept > 0, kept * error, 0.0)
+
+    def disturbed(self, X: Array, rng: np.random.Generator) -> Array:
+        """Samples of the model (m, d), in the units of the data, of which a share is replaced by broad noise."""
+        if self.background is None or self.row_map is None:
+            return X
+        is_broad = rng.random(len(X)) < self.background.share
+        X[is_broad] = self.row_map.restored_columns(self.background.sample(int(is_broad.sum()), rng))
+        return X
 
     def check_support(self, X: Array) -> None:
         """ValueError with the remedy where data X (n, d) are outside of the likelihood's support."""

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 
 from skcvae._checks import choose, warn
 from skcvae._memory import blocks
+from skcvae.likelihoods._background import Background, alone, bulk_deviation
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._rows import RowMap, encoded
 
@@ -71,9 +72,15 @@ class FixedGaussian(_GaussianFamily):
 
     scale: Tensor
 
-    def __init__(self, offset: Array, unit: float, scale: Tensor, row_map: RowMap | None = None) -> None:
-        super().__init__(offset, unit, row_map)
+    def __init__(
+        self, offset: Array, unit: float, scale: Tensor, row_map: RowMap | None = None, background: Background | None = None
+    ) -> None:
+        super().__init__(offset, unit, row_map, background)
         self.register_buffer("scale", scale)
+
+    def with_scale(self, scale: Tensor) -> FixedGaussian:
+        """The same with another scale."""
+        return FixedGaussian(self.offset, self.unit, scale, self.row_map, self.background)
 
     def statistics(self, x: Tensor) -> Tensor:
         return x
@@ -107,15 +114,14 @@ class FixedGaussian(_GaussianFamily):
         """One scale for all features stays one, their root mean square; where there is no residual the scale stays."""
         common = residual.square().mean().sqrt().expand(self.scale.shape)
         scale = (common if len(self.scale) == 1 else residual).to(self.scale)
-        return FixedGaussian(self.offset, self.unit, torch.where(scale > 0, scale, self.scale), self.row_map)
+        return self.with_scale(torch.where(scale > 0, scale, self.scale))
 
     def at_least(self, residual: Tensor) -> FixedGaussian:
         fitted = self.refitted(residual).scale
-        scale = torch.where(fitted > CLEARLY_ABOVE * self.scale, fitted, self.scale)
-        return FixedGaussian(self.offset, self.unit, scale, self.row_map)
+        return self.with_scale(torch.where(fitted > CLEARLY_ABOVE * self.scale, fitted, self.scale))
 
     def tempered(self, epsilon: float) -> FixedGaussian:
-        return FixedGaussian(self.offset, self.unit, self.scale * math.sqrt(epsilon), self.row_map)
+        return self.with_scale(self.scale * math.sqrt(epsilon))
 
     def tempering(self, epsilon: float) -> float:
         return 1 / epsilon
@@ -138,7 +144,8 @@ class FixedGaussian(_GaussianFamily):
             return f"one fixed scale, {scales[0]:.3g}" if len(scales) == 1 else "a fixed scale for each feature"
         changed = int((self.row_map.powers != 1).sum())
         columns = f"; {changed} of {self.n_features} columns transformed" if changed else ""
-        return (self.row_map.note or "the covariance of the rows, scaled") + columns
+        share = "" if self.background is None else f"; {self.background.share:.2%} of rows are broad noise"
+        return (self.row_map.note or "the covariance of the rows, scaled") + share + columns
 
 
 class _MomentGaussian(_GaussianFamily):
@@ -281,8 +288,9 @@ class GaussianLikelihood(Likelihood):
         - "full": rows are whitened first by their covariance, whose correlations are shrunk as Ledoit and Wolf do. The noise then
           has this shape, :math:`\sigma^2 N`, and the units of the columns say nothing. `scale` must be one that is a function of X.
         - "residual": the noise is N itself, the covariance of what a decoder leaves of rows that it has not seen. It is found by
-          short fits to each half of the rows, at a temperature of 1, so that a fit takes two to three times as long. `scale` must
-          be "auto". Where rows are few, or repeat few cells, and in `partial_fit`, it is "full".
+          short fits to each half of the rows, at a temperature of 1, so that a fit takes two to three times as long. A share of the
+          rows is broad noise instead, a multivariate t: rows that are far from all others are not fitted, and count as such.
+          `scale` must be "auto". Where rows are few, or repeat few cells, and in `partial_fit`, it is "full".
     marginals : {"identity", "power"}, default="identity"
         "power": each column that takes many values first goes through the monotone transform of Yeo and Johnson, where folds say
         that one Gaussian of the column is the better for it. Scores count its Jacobian and samples come back through its inverse.
@@ -360,14 +368,17 @@ class MappedGaussian(Likelihood):
     Parameters
     ----------
     row_map : RowMap
+    background : Background or None, what some rows come from instead
     """
 
     row_map: RowMap
+    background: Background | None = None
 
     def bind(self, X: Array, weights: Array | None = None) -> FixedGaussian:
         rows = self.row_map.forward(X)
         unit = float(np.sqrt(variance_of_rows(rows, weights).mean()))
-        return FixedGaussian(mean_of_rows(rows, weights), unit, torch.tensor([1 / unit], dtype=torch.float64), self.row_map)
+        scale = torch.tensor([1 / unit], dtype=torch.float64)
+        return FixedGaussian(mean_of_rows(rows, weights), unit, scale, self.row_map, self.background)
 
 
 @dataclass(frozen=True, eq=False)
@@ -386,21 +397,28 @@ class AutoLikelihood(Likelihood):
         return GaussianLikelihood().bind(X, weights)
 
 
-def begun(likelihood: GaussianLikelihood, X: Array, weights: Array | None, n_components: int) -> tuple[RowMap, Array] | None:
-    """The map of rows (n, d) with the noise that folds begin with, and the smallest deviations (d,) of the noise.
+def begun(
+    likelihood: GaussianLikelihood, X: Array, weights: Array | None, n_components: int
+) -> tuple[RowMap, Array, Background, NDArray[np.bool_]] | None:
+    """What folds begin with: the map of rows (n, d) with the noise, its smallest deviations (d,), broad noise, and rows alone (n,).
 
-    These are those of rounding where a column has few values, and for a constant column what it has at first. None where rows
-    repeat few cells, or are so few that a half has no covariance.
+    The smallest deviations are those of rounding where a column has few values, and for a constant column what it has at first.
+    Rows that are far from all others have no say in the noise. None where rows repeat few cells, or are so few that a half has
+    no covariance.
     """
     rows, counts = _distinct(X, weights)
     if len(rows) < FEWEST_FOLDED or _are_few_cells(rows, counts):
         return None
     row_map = RowMap.of(X, weights, likelihood.marginals == "power", covariance=True)
-    y, first = row_map.columns(rows), encoded(row_map.covariance, n_components)
+    y, y_distinct = row_map.columns(X), row_map.columns(rows)
     varies = np.ptp(y, axis=0) > 0
-    smallest = np.sqrt(np.diag(first))
-    smallest[varies] = np.maximum(_roundings(y), SMALLEST_SCALE * np.sqrt(variance_of_rows(y[:, varies], None)))
-    return row_map.whitening(first), smallest
+    smallest = np.sqrt(np.diag(encoded(row_map.covariance, n_components)))
+    smallest[varies] = np.maximum(_roundings(y_distinct), SMALLEST_SCALE * bulk_deviation(y_distinct[:, varies]))
+    background = Background.of(y, weights, smallest)
+    is_alone = alone(y, y, weights)
+    if is_alone.any():
+        row_map = row_map.of_covariance(X[~is_alone], None if weights is None else weights[~is_alone])
+    return row_map.whitening(encoded(row_map.covariance, n_components)), smallest, background, is_alone
 
 
 def noise_scale(X: Array, weights: Array | None = None) -> float:

@@ -76,10 +76,12 @@ class RowMap:
         found = cls(np.zeros(d), np.ones(d), np.ones(d), np.full(d, -UNBOUNDED), np.full(d, UNBOUNDED))
         if marginals:
             found = found._with_powers(X, weights)
-        if covariance:
-            y = found.columns(X)
-            found = replace(found, factor=_factor(y - mean_of_rows(y, weights), weights))
-        return found
+        return found.of_covariance(X, weights) if covariance else found
+
+    def of_covariance(self, X: Array, weights: Array | None) -> RowMap:
+        """The map with the factor of the shrunk covariance of rows (n, d) that count by weights (n,)."""
+        y = self.columns(X)
+        return replace(self, factor=shrunk_factor(y - mean_of_rows(y, weights), weights))
 
     @property
     def covariance(self) -> Array:
@@ -97,7 +99,7 @@ class RowMap:
         """Log-density of other rows (m, d) under one Gaussian of the columns' transforms of rows (n, d), (m,)."""
         y = self.columns(X)
         mean = mean_of_rows(y, weights)
-        factor = _factor(y - mean, weights)
+        factor = shrunk_factor(y - mean, weights)
         white = solve_triangular(factor, (self.columns(others) - mean).T, lower=True)
         log_volume = float(np.log(np.diag(factor)).sum()) + 0.5 * len(factor) * math.log(2 * math.pi)
         result: Array = self.log_slope(others) - 0.5 * np.square(white).sum(0) - log_volume
@@ -110,8 +112,11 @@ class RowMap:
 
     def backward(self, x: Array) -> Array:
         """X of x, (n, d)."""
-        rows = np.array(x) if self.factor is None else x @ self.factor.T
-        moved = self.powers != 1
+        return self.restored_columns(x if self.factor is None else x @ self.factor.T)
+
+    def restored_columns(self, y: Array) -> Array:
+        """X of y, (n, d)."""
+        rows, moved = np.array(y), self.powers != 1
         y, powers = np.clip(rows[:, moved], self.low[moved], self.high[moved]), self.powers[moved]
         u = np.where(y >= 0, inv_boxcox(np.maximum(y, 0), powers) - 1, 1 - inv_boxcox(np.maximum(-y, 0), 2 - powers))
         rows[:, moved] = self.centre[moved] + self.spread[moved] * u
@@ -215,13 +220,15 @@ def log_slope(u: Array, power: Array | float) -> Array:
     return np.sign(u) * (power - 1) * np.log1p(np.abs(u))
 
 
-def _factor(y: Array, weights: Array | None) -> Array:
+def shrunk_factor(y: Array, weights: Array | None, deviation: Array | None = None) -> Array:
     r"""Cholesky factor of the covariance of centred rows y (n, d), with correlations shrunk as Ledoit and Wolf (2004) do.
 
-    Columns are scaled first, so that their units say nothing. Rows that count more than once enter as often.
+    Columns are scaled first, by their deviations (d,) where these are not given, so that their units say nothing. Rows that count
+    more than once enter as often.
     """
-    deviation = np.sqrt(variance_of_rows(y, weights))
-    deviation[~(np.ptp(y, axis=0) > 0)] = deviation[np.ptp(y, axis=0) > 0].min()
+    if deviation is None:
+        deviation = np.sqrt(variance_of_rows(y, weights))
+        deviation[~(np.ptp(y, axis=0) > 0)] = deviation[np.ptp(y, axis=0) > 0].min()
     rows, counts = y / deviation, np.ones(len(y)) if weights is None else weights
     total, d = float(counts.sum()), y.shape[1]
     covariance = (rows.T * counts) @ rows / total
