@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ MOST_ROWS = 8192
 N_DRAWS, SCORE_DRAWS = 16, 64
 #: Standard errors by which one must be ahead of the other in the rows held out to be clearly better.
 CLEARLY = 2.0
+#: The share of broad noise by which rows have no say in the noise, at most: a model that is not right yet explains few of them.
+MOST_BROAD = 0.01
 #: Numbers of components that are compared.
 CANDIDATES = (1, 2, 3, 5, 8, 13)
 
@@ -205,7 +207,8 @@ def _residuals(
     background = Background.of(row_map.columns(fitted.X), fitted.weights, smallest)
     broad = background.log_density(row_map.columns(asked.X)) + row_map.log_slope(asked.X)
     scores = held_out_scores(record, asked.X)
-    kept = background.with_share(scores, broad, asked.weights).kept(scores, broad)
+    share = background.with_share(scores, broad, asked.weights).share
+    kept = replace(background, share=min(share, MOST_BROAD)).kept(scores, broad)
     explained = Table(asked.X, kept * asked.counts)
     moment = residual_moment(record, explained, np.random.default_rng(seed))
     return float(explained.counts.sum()), moment, scores, broad

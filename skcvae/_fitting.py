@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -394,7 +394,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _chosen_prior(self) -> Prior:
         """The prior, of a number of components that is known by now."""
-        return as_prior(self.prior, cast("int | None", self.n_components))
+        if isinstance(self.n_components, str):
+            raise ValueError(f"n_components must be 'auto', None or an integer of at least 1, got {self.n_components!r}.")
+        return as_prior(self.prior, self.n_components)
 
     def _settled_likelihood(self, n_features: int) -> Likelihood:
         """The likelihood, of a kind that the shapes of data and model say where it is open."""
@@ -419,8 +421,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             check.warn(text, ConvergenceWarning)
 
     def _check_shared_numbers(self) -> None:
-        if self.n_components is not None and self.n_components != AUTO:
-            check.check_number("n_components", self.n_components, numbers.Integral, 1)
+        if self.n_components not in (None, AUTO):
+            self._chosen_prior()
         for name in ("pool_size", "max_iter", "n_iter_no_change"):
             check.check_number(name, getattr(self, name), numbers.Integral, 1)
         _memory.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
