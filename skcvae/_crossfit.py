@@ -22,7 +22,7 @@ from skcvae.likelihoods import (
     Likelihood,
     MappedGaussian,
     RowMap,
-    alone,
+    alone_among,
     begun,
     halves,
     mean_of_rows,
@@ -173,9 +173,9 @@ def cross_fitted(
 
 def rows_alone(noise: MappedGaussian, table: Table, some_rows: Table) -> NDArray[np.bool_]:
     """Which rows of a table are far from all others, of which some rows tell, (n,): no decoder explains them."""
-    others = noise.row_map.columns(some_rows.X)
-    blocks = (noise.row_map.columns(block.astype(np.float64, copy=False)) for block in _memory.blocks(table.X))
-    return np.concatenate([alone(y, others, some_rows.weights) for y in blocks])
+    are_alone = alone_among(noise.row_map.columns(some_rows.X), some_rows.weights)
+    blocks = _memory.blocks(table.X)
+    return np.concatenate([are_alone(noise.row_map.columns(block.astype(np.float64, copy=False))) for block in blocks])
 
 
 def farthest_column(noise: MappedGaussian, row: Array) -> int:

@@ -20,7 +20,17 @@ from skcvae._crossfit import Comparison, Halved, Trials, held_out_scores, residu
 from skcvae._data import Table
 from skcvae._place import HOST
 from skcvae._training import Pace
-from skcvae.likelihoods import AutoLikelihood, Background, GaussianLikelihood, MappedGaussian, RowMap, alone, begun, halves, updated
+from skcvae.likelihoods import (
+    AutoLikelihood,
+    Background,
+    GaussianLikelihood,
+    MappedGaussian,
+    RowMap,
+    alone_among,
+    begun,
+    halves,
+    updated,
+)
 from skcvae.likelihoods._rows import encoded
 from skcvae.posteriors._encoder import normal_scores
 from skcvae.posteriors._local import _tempered, size
@@ -533,12 +543,20 @@ def test_rows_are_alone_that_are_far_from_all_others():
     bulk, group, few = rng.normal(size=(380, 2)), 300 + rng.normal(size=(25, 2)), -300 + rng.normal(size=(5, 2))
     y = np.vstack([bulk, group, few])
     expected = np.arange(410) >= 405
-    np.testing.assert_array_equal(alone(y, y, None), expected)
+    np.testing.assert_array_equal(alone_among(y, None)(y), expected)
     weights = np.where(expected, 5.0, 1.0)
-    assert not alone(y, y, weights).any()
-    np.testing.assert_array_equal(alone(y[400:], y, None), expected[400:])
+    assert not alone_among(y, weights)(y).any()
+    np.testing.assert_array_equal(alone_among(y, None)(y[400:]), expected[400:])
     rare = np.where(rng.random(410) < 0.1, rng.exponential(size=410), 0.0)  # most rows have one value, the others are not far off
-    assert not alone(np.c_[bulk[:, 0], rare[:380]], np.c_[bulk[:, 0], rare[:380]], None).any()
+    mixed = np.c_[bulk[:, 0], rare[:380], np.full(380, 3.0)]
+    assert not alone_among(mixed, None)(mixed).any()
+
+
+def test_weights_are_repetitions_in_what_folds_begin_with(X):
+    repeated, weighted = begun(TABLE, np.repeat(X, 2, 0), None, 2), begun(TABLE, X, np.full(400, 2.0), 2)
+    np.testing.assert_allclose(weighted[0].factor, repeated[0].factor)
+    np.testing.assert_allclose(weighted[1], repeated[1])
+    np.testing.assert_allclose(weighted[2].factor, repeated[2].factor)
 
 
 def test_the_share_is_that_of_maximum_likelihood():

@@ -12,7 +12,7 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 `Family` fitted to the data's location and scale, in whose standardised units x = (X - offset)/unit the tensors below are.
 """
 
-from skcvae.likelihoods._background import Background, alone
+from skcvae.likelihoods._background import Background, alone_among
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
@@ -36,7 +36,7 @@ __all__ = [
     "Likelihood",
     "MappedGaussian",
     "RowMap",
-    "alone",
+    "alone_among",
     "begun",
     "halves",
     "mean_of_rows",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,19 +12,19 @@ from scipy.linalg import solve_triangular
 from scipy.special import gammaln
 from sklearn.neighbors import NearestNeighbors
 
-from skcvae.likelihoods._family import Array, mean_of_rows
+from skcvae.likelihoods._family import Array, mean_of_rows, variance_of_rows
 from skcvae.likelihoods._rows import shrunk_factor
 
 #: Degrees of freedom: 3, with heavy tails and a variance, or 1, with none.
 DEGREES = (3.0, 1.0)
-#: Steps of expectation and maximisation, for the distribution and for its share.
-N_STEPS, N_SHARE_STEPS = 30, 300
+#: Steps of expectation and maximisation, for the distribution and for its share, and the change of a row's weight that ends them.
+N_STEPS, N_SHARE_STEPS, SETTLED = 30, 300, 1e-4
 #: Rows that count as broad noise beside those that do, so that a share is never 0.
 PSEUDO_ROWS = 0.5
 #: Deviations a column beyond which a row is far off.
 FARTHEST = 10.0
-#: Interquartile range of a standard Gaussian.
-GAUSSIAN_RANGE = 1.349
+#: Shares of the rows below the quartiles, and the interquartile range of a standard Gaussian.
+QUARTILES, GAUSSIAN_RANGE = (0.25, 0.5, 0.75), 1.349
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +63,18 @@ class Background:
 
         No column has a smaller deviation than that of its own in `smallest` (d,).
         """
-        location, factor = np.median(y, axis=0), np.diag(np.maximum(bulk_deviation(y), smallest))
+        location, deviation = bulk(y, weights)
+        factor = np.diag(np.maximum(deviation, smallest))
         found = [cls(location, factor, degrees)._fitted(y, weights, smallest) for degrees in DEGREES]
         return max(found, key=lambda one: float(mean_of_rows(one.log_density(y), weights)))
 
     def _fitted(self, y: Array, weights: Array | None, smallest: Array) -> Background:
-        counts, found = np.ones(len(y)) if weights is None else weights, self
+        counts, found, before = np.ones(len(y)) if weights is None else weights, self, np.zeros(len(y))
         for _ in range(N_STEPS):
             precision = (self.degrees + y.shape[1]) / (self.degrees + found._distance(y))
+            if np.abs(precision - before).max() < SETTLED:
+                break
+            before = precision
             location = (counts * precision) @ y / (counts @ precision)
             rows = (y - location) * np.sqrt(precision)[:, None]
             deviation = np.maximum(np.sqrt(counts @ np.square(rows) / counts.sum()), smallest)
@@ -134,25 +139,31 @@ class Background:
         return result
 
 
-def bulk_deviation(y: Array) -> Array:
-    """Deviation of the bulk of each column of rows (n, d), (d,): by the interquartile range, where that is positive and smaller."""
-    low, high = np.quantile(y, [0.25, 0.75], axis=0)
-    deviation = np.std(y, axis=0)
-    result: Array = np.where(high > low, np.minimum((high - low) / GAUSSIAN_RANGE, deviation), deviation)
-    return result
+def bulk(y: Array, weights: Array | None) -> tuple[Array, Array]:
+    """Median and deviation (d,) of the bulk of rows (n, d): by the interquartile range, where that is positive and smaller."""
+    order, counts = y.argsort(axis=0), np.ones(len(y)) if weights is None else weights
+    shares = counts[order].cumsum(axis=0) / counts.sum()
+    low, middle, high = (np.take_along_axis(y, order, 0)[(shares < share).sum(axis=0), range(y.shape[1])] for share in QUARTILES)
+    deviation = np.sqrt(variance_of_rows(y, weights))
+    return middle, np.where(high > low, np.minimum((high - low) / GAUSSIAN_RANGE, deviation), deviation)
 
 
-def alone(y: Array, others: Array, weights: Array | None) -> NDArray[np.bool_]:
-    """Which rows (m, d) are far off, with few of other rows (n, d) around them, (m,): such as no decoder can explain.
+def alone_among(others: Array, weights: Array | None) -> Callable[[Array], NDArray[np.bool_]]:
+    """Which of rows (m, d) are far off, with few of other rows (n, d) around them, (m,): such as no decoder can explain.
 
     Far is ten deviations a column of the bulk of the others, by a t whose columns do not shrink to a value that many rows have. Few
     is less than the square root of what the others count as.
     """
-    bulk = Background.of(others, weights, bulk_deviation(others))
-    radius, counts = FARTHEST * math.sqrt(y.shape[1]), np.ones(len(others)) if weights is None else weights
-    result: NDArray[np.bool_] = bulk._distance(y) > radius**2
-    if result.any():
-        tree = NearestNeighbors(radius=radius).fit(bulk._white(others))
-        around = tree.radius_neighbors(bulk._white(y[result]), return_distance=False)
-        result[result] = [counts[places].sum() < math.sqrt(counts.sum()) for places in around]
-    return result
+    deviation = bulk(others, weights)[1]
+    found = Background.of(others, weights, np.where(deviation > 0, deviation, 1))
+    radius, counts = FARTHEST * math.sqrt(others.shape[1]), np.ones(len(others)) if weights is None else weights
+    tree = NearestNeighbors(radius=radius).fit(found._white(others))
+
+    def alone(y: Array) -> NDArray[np.bool_]:
+        result: NDArray[np.bool_] = found._distance(y) > radius**2
+        if result.any():
+            around = tree.radius_neighbors(found._white(y[result]), return_distance=False)
+            result[result] = [counts[places].sum() < math.sqrt(counts.sum()) for places in around]
+        return result
+
+    return alone

@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from skcvae._checks import choose, warn
 from skcvae._memory import blocks
-from skcvae.likelihoods._background import Background, alone, bulk_deviation
+from skcvae.likelihoods._background import Background, alone_among, bulk
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._rows import RowMap, encoded
 
@@ -413,9 +413,9 @@ def begun(
     y, y_distinct = row_map.columns(X), row_map.columns(rows)
     varies = np.ptp(y, axis=0) > 0
     smallest = np.sqrt(np.diag(encoded(row_map.covariance, n_components)))
-    smallest[varies] = np.maximum(_roundings(y_distinct), SMALLEST_SCALE * bulk_deviation(y_distinct[:, varies]))
+    smallest[varies] = np.maximum(_roundings(y_distinct), SMALLEST_SCALE * bulk(y_distinct[:, varies], None)[1])
     background = Background.of(y, weights, smallest)
-    is_alone = alone(y, y, weights)
+    is_alone = alone_among(y, weights)(y)
     if is_alone.any():
         row_map = row_map.of_covariance(X[~is_alone], None if weights is None else weights[~is_alone])
     return row_map.whitening(encoded(row_map.covariance, n_components)), smallest, background, is_alone
