@@ -13,7 +13,7 @@ scikit-learn's PowerTransformer, as they come, and the score counts its Jacobian
 
 `seconds` is the fit's and the score's, of one core. `rank` is the mean over tables of a method's rank by its mean score.
 
-Tables of scikit-learn (the digits dequantised), and the CSV files of a folder.
+Tables of scikit-learn (the digits dequantised) and of matplotlib, and the CSV files of a folder.
 
 Run: python benchmarks/tables.py [--folder PATH] [--seeds 0 1 2] [--tables ...] [--methods ...]
 """
@@ -56,6 +56,18 @@ LOADERS: dict[str, Callable[[], Array]] = {
     "linnerud": lambda: np.hstack([datasets.load_linnerud().data, datasets.load_linnerud().target]),
     "digits": lambda: load_dequantised_digits()[0],
 }
+
+
+def stocks() -> Array:
+    """Monthly prices of five companies and two indices since 1990, which matplotlib brings, where all of them are there."""
+    from matplotlib import cbook
+
+    prices = pd.read_csv(cbook.get_sample_data("Stocks.csv", asfileobj=False), comment="#").select_dtypes("number")
+    prices = prices.dropna(how="all")
+    return prices.dropna(axis=1).to_numpy(np.float64)  # type: ignore[no-any-return]
+
+
+LOADERS["stocks"] = stocks
 #: Different values that a column has, at least.
 FEWEST_VALUES = 10
 
