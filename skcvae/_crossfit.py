@@ -209,7 +209,8 @@ def _residuals(
     scores = held_out_scores(record, asked.X)
     share = background.with_share(scores, broad, asked.weights).share
     kept = replace(background, share=min(share, MOST_BROAD)).kept(scores, broad)
-    explained = Table(asked.X, kept * asked.counts)
+    is_off = kept @ asked.counts < 0.5 * asked.counts.sum()  # it is the model then that is wrong, and not the rows
+    explained = asked if is_off else Table(asked.X, kept * asked.counts)
     moment = residual_moment(record, explained, np.random.default_rng(seed))
     return float(explained.counts.sum()), moment, scores, broad
 

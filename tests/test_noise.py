@@ -803,6 +803,28 @@ def test_the_noise_of_rows_not_seen_has_no_temperature(X):
     assert abs(wae - usual) < 1
 
 
+def test_a_wae_that_knows_its_rows_by_heart_has_the_noise_of_others(X):
+    rows = load_wine().data
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = WAE(likelihood="table", random_state=0).fit(rows[::2])
+    assert model.score(rows[1::2]) > -24  # one Gaussian has -22, and the residual of fitted rows -860
+
+
+@pytest.mark.parametrize("n_off", [20, 150])
+def test_rows_have_a_say_in_the_noise_by_the_probability_that_they_are_explained(n_off, X, monkeypatch):
+    """Where fewer than half of them are explained it is the model that is off, and all have the same."""
+    record = linear_model(likelihood=MappedGaussian(RowMap.of(X, None, False, True)), proposal="prior").fit(X)._fitted
+    counts = []
+    monkeypatch.setattr(_crossfit, "residual_moment", lambda record, table, rng: (counts.append(table.counts), np.eye(5))[1])
+    monkeypatch.setattr(_crossfit, "held_out_scores", lambda record, rows: np.where(np.arange(len(rows)) < n_off, -1e6, 100.0))
+    halved = Halved.of(Table(X), np.random.default_rng(0))
+    _crossfit.cross_fitted(TABLE, halved, 2, lambda *_: record, Trials(Pace()), np.random.default_rng(0))
+    for found in counts:
+        expected = np.where(np.arange(len(found)) < n_off, 0.0, 1.0) if n_off == 20 else np.ones(len(found))
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
 def test_a_wrong_calibration_is_said(X):
     with pytest.raises(ValueError, match="calibration must be one of 'auto', 'temperature', 'residual'"):
         VAE(calibration="none", **PLAIN).fit(X)
