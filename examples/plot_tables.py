@@ -42,7 +42,8 @@ powers = dict(zip(data.feature_names, model.likelihood_.row_map.powers.round(2),
 print({name: float(powers[name]) for name in ("mean radius", "mean area", "area error", "worst symmetry")})
 
 # %%
-# New rows keep the shape of the columns: areas are never negative, and their errors have the tail that they have in the data.
+# New rows keep the shape of the columns: areas are never negative, and their errors have the tail that they have in the data. The
+# few that lie apart are the share of broad noise, which scores have as well; ``noise="model"`` leaves it out.
 samples = model.sample(len(X_train), random_state=0)
 i, j = (list(data.feature_names).index(name) for name in ("mean area", "area error"))
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True, layout="constrained")

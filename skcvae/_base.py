@@ -209,11 +209,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         n_samples : int, default=1
         noise : {"matched", "model", "mean"}, default="matched"
             - "matched": the decoder's mean with the plan's dispersion, :math:`N(\mu(z), \epsilon \sigma^2)`; what `score_samples`
-              is the density of.
-            - "model": the likelihood as it is, :math:`N(\mu(z), \sigma^2)`.
+              is the density of. Of a table a share of the rows is broad noise instead, as `noise_` says.
+            - "model": the likelihood as it is, :math:`N(\mu(z), \sigma^2)`, without broad noise.
             - "mean": the decoder's mean.
 
-            For Bernoulli data and a learned scale the first two agree.
+            For Bernoulli data and a learned scale the first two agree, and of a table but for broad noise at ``epsilon=1``.
         source : {"prior", "aggregate"}, default="prior"
             - "prior": z from p(z); what `score_samples` is the density of.
             - "aggregate": z from the aggregate posterior, :math:`q(z) = p(z) w(z)`, by resampling the pool. Where the model

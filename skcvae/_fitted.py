@@ -313,11 +313,15 @@ class Placed:
         return self.restored(self.family.mean(self.output(Z)))
 
     def sample(self, Z: NDArray, noise: str, rng: np.random.Generator) -> NDArray:
-        """One draw of x for each latent point, (m, d): with "matched" noise of the plan, the "model"'s own, or the "mean"."""
+        """One draw of x for each latent point, (m, d): with "matched" noise of the plan, the "model"'s own, or the "mean".
+
+        A share of broad noise is among the "matched" ones only.
+        """
         if noise == "mean":
             return self.mean(Z)
         family = self.family.tempered(self.temperature) if noise == "matched" else self.family
-        return family.disturbed(self.restored(family.noise(self.output(Z), rng)), rng)
+        rows = self.restored(family.noise(self.output(Z), rng))
+        return family.disturbed(rows, rng) if noise == "matched" else rows
 
     def hole_score(self, Z: NDArray) -> NDArray:
         """The c-transform of a potential of zero at latent points, minus its mean over draws of the pool, (m,)."""

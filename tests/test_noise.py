@@ -613,6 +613,8 @@ def test_scores_and_samples_have_the_share_of_broad_noise(spoiled):
     bound = np.quantile(np.linalg.norm(expected - background.location, axis=1), 0.8)
     n_far = (np.linalg.norm(drawn - background.location, axis=1) > bound).sum()
     np.testing.assert_allclose(n_far, 0.2 * background.share * 20000, rtol=0.2)
+    own = model.sample(20000, noise="model", random_state=0)
+    assert (np.linalg.norm(own - background.location, axis=1) > bound).sum() < 20
     means = model.sample(2000, noise="mean", random_state=0)
     z = model.prior_.sample(2000, np.random.default_rng(0))
     np.testing.assert_allclose(means, model.inverse_transform(z))
