@@ -17,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _crossfit, _fitting
 from skcvae._crossfit import Comparison, Halved, Trials, held_out_scores, residual_moment
-from skcvae._data import Table
+from skcvae._data import Judges, Table
 from skcvae._place import HOST
 from skcvae._training import Pace
 from skcvae.likelihoods import (
@@ -630,6 +630,10 @@ def test_rows_held_out_are_judged_with_their_share_of_broad_noise(spoiled):
         warnings.simplefilter("ignore")
         fitted = CoupledVAE(schedule=SHORT, **QUICK).fit(rows[:300], X_val=rows[300:])
     np.testing.assert_allclose(max(fitted.validation_scores_), fitted.score(rows[300:]), atol=0.5)
+    own, broad = torch.tensor([-2.0, -900.0]), torch.tensor([-5.0, -6.0])
+    judges = Judges(torch.zeros(2, 1), None, 0.0, np.log(0.75), np.log(0.25) + broad)
+    expected = torch.log(0.75 * own.exp() + 0.25 * broad.exp()).mean()
+    np.testing.assert_allclose(judges.mean(own), expected, rtol=1e-6)
 
 
 def test_broad_noise_is_kept_in_files_and_checked(spoiled, tmp_path):
