@@ -217,7 +217,8 @@ class AutoencoderModel(LatentVariableModel):
         kl_weight, trained = self._setting().kl_weight, host_copy(model.family)
         if self.calibration == "temperature":
             return trained, kl_weight
-        if self.calibration == "auto" and isinstance(vars(self).get("_likelihood", self.likelihood), MappedGaussian):
+        is_given = isinstance(vars(self).get("_likelihood", self.likelihood), MappedGaussian) or trained.background is not None
+        if self.calibration == "auto" and is_given:
             return trained, 1.0
         residual = _amortise.residual(dataclasses.replace(model, rng=copy.deepcopy(model.rng))).cpu()
         if self.calibration == "auto" and kl_weight > 0:

@@ -194,7 +194,10 @@ def scored(
         seed = int(rng.integers(2**31))
         if trials.is_over:
             return None
-        seek = functools.partial(_scores_of, likelihood, fit, fitted, asked, seed)
+
+        def seek(fitted: Table = fitted, asked: Table = asked, seed: int = seed) -> Array:
+            return held_out_scores(fit(likelihood, fitted, seed), asked.X)
+
         results.append(trials.next(f"{n_components} components, fit {half + 1} of 2", seek))
     return np.concatenate(results)
 
@@ -213,10 +216,6 @@ def _residuals(
     explained = asked if is_off else Table(asked.X, kept * asked.counts)
     moment = residual_moment(record, explained, np.random.default_rng(seed))
     return float(explained.counts.sum()), moment, scores, broad
-
-
-def _scores_of(likelihood: Likelihood, fit: Fitting, fitted: Table, asked: Table, seed: int) -> Array:
-    return held_out_scores(fit(likelihood, fitted, seed), asked.X)
 
 
 @dataclass(eq=False)

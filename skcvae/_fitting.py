@@ -317,6 +317,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             self.n_components, self._evidence, noise = opening.found()
             self._likelihood = _folded(self._settled_likelihood(data.X.shape[1]), noise)
             return data if noise is None else self._explicable(noise, data)
+        last = self._record.last_family if self._is_warm else None
+        if last is not None and last.row_map is not None and last.background is not None and data.X.shape[1] == last.n_features:
+            return self._explicable(MappedGaussian(last.row_map, last.background), data)
         return data
 
     def _explicable(self, noise: MappedGaussian, data: Table) -> Table:

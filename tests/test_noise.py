@@ -834,6 +834,23 @@ def test_rows_have_a_say_in_the_noise_by_the_probability_that_they_are_explained
         np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", [VAE, WAE, CoupledVAE])
+def test_what_goes_on_keeps_the_noise_of_rows_not_seen(kind, spoiled):
+    """A warm fit, and a part of a stream: the same scale and temperature; a warm fit leaves out the rows that are alone too."""
+    rows, params = spoiled[0], {"schedule": SHORT} if kind is CoupledVAE else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = kind(likelihood="table", warm_start=True, **QUICK, **params).fit(rows)
+    scale, temperature = model.likelihood_.scale, model._fitted.temperature
+    with pytest.warns(UserWarning, match="far from all others"):
+        model.fit(rows)
+    torch.testing.assert_close(model.likelihood_.scale, scale)
+    assert model._fitted.temperature == temperature
+    if kind is not CoupledVAE:
+        model.partial_fit(rows[1::20])
+        torch.testing.assert_close(model.likelihood_.scale, scale)
+
+
 def test_a_wrong_calibration_is_said(X):
     with pytest.raises(ValueError, match="calibration must be one of 'auto', 'temperature', 'residual'"):
         VAE(calibration="none", **PLAIN).fit(X)
