@@ -14,6 +14,7 @@ from skcvae import (
     transport,
 )
 from skcvae._coupled import CoupledVAE
+from skcvae._imputer import Imputer
 from skcvae._infovae import InfoVAE
 from skcvae._persistence import load
 from skcvae._vae import VAE
@@ -27,6 +28,7 @@ __all__ = [
     "VAE",
     "WAE",
     "CoupledVAE",
+    "Imputer",
     "InfoVAE",
     "datasets",
     "display",

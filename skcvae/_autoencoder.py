@@ -116,7 +116,7 @@ class AutoencoderModel(LatentVariableModel):
         Parameters
         ----------
         X : array-like of shape (n, d)
-            Two rows or more.
+            Two rows or more. Missing cells are drawn as in `fit`, after the first part by the model as it was.
         y : ignored
         sample_weight : array-like of shape (n,), default=None
             How many rows each row counts as, as in `fit`.
@@ -133,8 +133,8 @@ class AutoencoderModel(LatentVariableModel):
 
         def fitted(worker: Self) -> tuple[AutoencoderFit, _amortise.Streaming]:
             is_begun = hasattr(worker, "_fitted")
-            rows = check.check_X(worker, X, fitting=not is_begun, training=True)
-            part = Table.of(rows, sample_weight)
+            rows = check.check_X(worker, X, fitting=not is_begun, training=True, allow_missing=True)
+            part = worker._completed(Table.of(rows, sample_weight), is_begun)
             if not is_begun:
                 check.check_varying(part.X)
             return worker._fit_part(part, is_begun)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import Tags
@@ -23,11 +25,13 @@ from skcvae._fitted import Evidence, Fit, Placed
 from skcvae._fitting import FittedModel
 from skcvae._place import Place, as_array
 from skcvae.likelihoods import Family
-from skcvae.posteriors import Inference, Posterior
+from skcvae.posteriors import Inference, Partial, Posterior
 from skcvae.priors import Prior
 
 #: Keeps the inverse of a standard error of zero finite.
 TINY = 1e-12
+#: Completions of a row with missing cells that its posterior is averaged over.
+N_COMPLETIONS = 32
 #: Below this median effective sample size the score is dominated by its bias.
 FEWEST_EFFECTIVE_DRAWS = 10
 #: Rows whose effective sample size is looked at where answers are posteriors.
@@ -120,7 +124,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rows = self._checked(X)
         with self._answering(rows.dtype) as model:
             self._warn_of_posteriors(rows, model)
-            return _memory.in_blocks(rows, lambda block: as_array(model.inference.mean(model.standardised(block))))
+
+            def means(block: NDArray) -> NDArray:
+                return as_array(model.inference.mean(model.standardised(block)))
+
+            return _memory.in_blocks(rows, lambda block: self._averaged(block, means))
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray:
         r"""Decoder means, :math:`E[x \mid z]`.
@@ -154,7 +162,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rows = self._checked(X)
         with self._answering(rows.dtype) as model:
             self._warn_of_posteriors(rows, model)
-            return _memory.in_blocks(rows, lambda block: model.restored(model.inference.reconstruction(model.standardised(block))))
+
+            def means(block: NDArray) -> NDArray:
+                return model.restored(model.inference.reconstruction(model.standardised(block)))
+
+            return _memory.in_blocks(rows, lambda block: self._averaged(block, means))
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
@@ -167,7 +179,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         skcvae.posteriors.Posterior
         """
-        rows = self._checked(X)
+        rows = self._checked(X, allow_missing=False)
         with _memory.enough_memory(FEWER_ROWS), self._answering(rows.dtype) as model:
             self._warn_of_posteriors(rows, model)
             return posteriors.posterior(model.inference, model.standardised(rows))
@@ -185,14 +197,19 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         -------
         array of shape (n, n_samples, n_components), in the precision of X
         """
-        rows = self._checked(X)
-        shape = (len(rows), n_samples, self._record.prior.n_components)
+        rows, record = self._checked(X), self._record
+        shape = (len(rows), n_samples, record.prior.n_components)
         rng = _random.draws_rng(n_samples, random_state, shape, _memory.result_dtype(rows))
         with self._answering(rows.dtype) as model:
             self._warn_of_posteriors(rows, model)
-            return _memory.in_blocks(
-                rows, lambda block: as_array(model.inference.resample(model.standardised(block), n_samples, rng))
-            )
+
+            def draws(block: NDArray, n_draws: int = n_samples) -> NDArray:
+                return as_array(model.inference.resample(model.standardised(block), n_draws, rng))
+
+            def one_each(completed: NDArray) -> NDArray:
+                return draws(completed.reshape(-1, completed.shape[2]), 1).reshape(len(completed), n_samples, -1)
+
+            return _memory.in_blocks(rows, lambda block: self._answered(block, draws, one_each, n_samples, rng))
 
     def sample(
         self,
@@ -263,12 +280,25 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         has_tails = return_std and not record.prior.is_atomic
         with self._answering(rows.dtype) as model:
 
-            def estimate(block: NDArray) -> NDArray:
-                x = model.standardised(block)
+            def whole(block: NDArray) -> NDArray:
                 density = model.inference.density(int(n_draws))
-                log_density, error, *tail = density.log_density_with_tail(x) if has_tails else density.log_density(x)
-                parts = record.family.in_units(block, as_array(log_density.double()), as_array(error.double()))
-                return np.stack([*parts, *map(as_array, tail)], 1).astype(as_array(log_density).dtype)
+                return _estimated(density, record.family, block, model.standardised(block), has_tails)
+
+            def of_observed(observed: NDArray[np.bool_], block: NDArray) -> NDArray:
+                if not observed.any():  # nothing is known, so that all scores are that of the empty set
+                    return np.zeros((len(block), 3 if has_tails else 2))
+                part, cells = self._partial.conditioned(observed), block[:, observed].astype(np.float64)
+                return _estimated(part.with_draws(int(n_draws)), part.given.family, cells, part.standardised(block), has_tails)
+
+            def estimate(block: NDArray) -> NDArray:
+                if not np.isnan(block).any():
+                    return whole(block)
+                parts = [
+                    (places, whole(block[places]) if observed.all() else of_observed(observed, block[places]))
+                    for observed, places in posteriors.patterns(block)
+                ]
+                order = np.concatenate([places for places, _ in parts]).argsort()
+                return np.concatenate([found for _, found in parts])[order].astype(_memory.result_dtype(block))
 
             log_density, error, *tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:
@@ -278,6 +308,112 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         if has_tails:
             error[tail[0] > posteriors.LARGEST_TAIL] = np.inf
         return (log_density, error) if return_std else log_density
+
+    def score_conditional(
+        self, X: ArrayLike, target: Any, *, return_std: bool = False, n_draws: int = posteriors.LOCAL_DRAWS
+    ) -> NDArray | tuple[NDArray, NDArray]:
+        r"""Log-likelihood of some columns given the others, :math:`\log p(x_t, x_o) - \log p(x_o)`, for each row.
+
+        Cells of other columns that are missing are averaged over; where a target is missing itself it is not counted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+        target : str, int, or sequence of them or of d bool
+            The columns whose cells are scored, by their names or places.
+        return_std, n_draws : as in `score_samples`
+
+        Returns
+        -------
+        log_likelihood : array of shape (n,), in nats, in the precision of X
+        standard_error : array of shape (n,), in nats; only if `return_std`
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcvae import CoupledVAE
+        >>> z = np.random.default_rng(0).normal(size=(200, 1))
+        >>> X = np.hstack([z, z, z, z]) + 0.1 * np.random.default_rng(1).normal(size=(200, 4))
+        >>> model = CoupledVAE(1, likelihood="gaussian", max_iter=50, random_state=0).fit(X)
+        >>> known = model.score_conditional([[1.0, 1.0, 1.0, 1.0], [-1.0, 1.0, 1.0, 1.0]], target=0)
+        >>> bool(known[0] > known[1])
+        True
+        """
+        rows = self._checked(X)
+        names = getattr(self, "feature_names_in_", None)
+        given = _memory.as_floats(np.array(rows))
+        given[:, check.check_columns("target", target, rows.shape[1], names)] = np.nan
+        both, both_error = self.score_samples(rows, return_std=True, n_draws=n_draws)
+        observed, observed_error = self.score_samples(given, return_std=True, n_draws=n_draws)
+        difference = both - observed
+        return (difference, np.hypot(both_error, observed_error)) if return_std else difference
+
+    def impute(self, X: ArrayLike) -> NDArray[np.float64]:
+        r"""X with its missing cells put to their means given the cells that are observed, :math:`E[x_m \mid x_o]`.
+
+        The means are of the distribution that `sample` draws from, in the units of the data, and by draws of z from
+        :math:`p(z \mid x_o)`, the same for the same X. Where a row has nothing observed they are those of all samples.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            NaN, None or pandas' NA where a cell is missing.
+
+        Returns
+        -------
+        array of shape (n, d), float64; observed cells as they were
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcvae import CoupledVAE
+        >>> z = np.random.default_rng(0).normal(size=(200, 1))
+        >>> X = np.hstack([z, z, z, z]) + 0.1 * np.random.default_rng(1).normal(size=(200, 4))
+        >>> model = CoupledVAE(1, likelihood="gaussian", max_iter=50, random_state=0).fit(X)
+        >>> bool(abs(model.impute([[1.0, np.nan, 1.0, 1.0]])[0, 1] - 1) < 0.2)
+        True
+        """
+        rows, rng = self._checked(X), np.random.default_rng(0)
+        with self._answering(np.dtype(np.float64)):
+            return _memory.in_blocks(
+                rows, lambda block: self._partial.expected(np.ascontiguousarray(block, dtype=np.float64), rng), np.float64
+            )
+
+    def sample_conditional(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray[np.float64]:
+        r"""Draws of the missing cells of each row given those that are observed, by the law of `sample`.
+
+        .. math:: z \sim p(z \mid x_o) \propto p(z)\, p(x_o \mid z), \qquad x_m \sim p(x_m \mid x_o, z)
+
+        with matched noise. z is drawn from the pool or, where few of its draws carry the weight, from the row's own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, d)
+            NaN, None or pandas' NA where a cell is missing. A row with nothing observed is a new sample.
+        n_samples : int, default=1
+        random_state : None, int, numpy Generator or RandomState
+
+        Returns
+        -------
+        array of shape (n, n_samples, d), float64; observed cells are repeated
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcvae import CoupledVAE
+        >>> X = np.random.default_rng(0).normal(size=(200, 4))
+        >>> model = CoupledVAE(likelihood="gaussian", max_iter=50, random_state=0).fit(X)
+        >>> model.sample_conditional([[0.5, np.nan, np.nan, 1.0]], n_samples=10, random_state=0).shape
+        (1, 10, 4)
+        """
+        rows = self._checked(X)
+        rng = _random.draws_rng(n_samples, random_state, (len(rows), n_samples, rows.shape[1]))
+        with self._answering(np.dtype(np.float64)):
+            return _memory.in_blocks(
+                rows,
+                lambda block: self._partial.completed(np.ascontiguousarray(block, dtype=np.float64), n_samples, rng),
+                np.float64,
+            )
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of `score_samples` over the rows of X, in nats.
@@ -300,13 +436,55 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
         return tags
 
-    def _checked(self, X: ArrayLike) -> NDArray:
+    def _checked(self, X: ArrayLike, allow_missing: bool = True) -> NDArray:
+        """Rows (n, d) as the fit had them, with NaN where cells are missing."""
         check_is_fitted(self)
-        rows = check.check_X(self, X)
+        rows = check.check_X(self, X, allow_missing=allow_missing)
         self._record.family.check_support(rows)
         return rows
+
+    @property
+    def _partial(self) -> Partial:
+        """What answers for rows with missing cells, where this model computes."""
+        found = self._record.at(Place(torch.float64, _place.make_device(self.device))).partial
+        assert found is not None, "in double precision there is one"
+        return found
+
+    def _answered(
+        self,
+        block: NDArray,
+        whole: Callable[[NDArray], NDArray],
+        partial: Callable[[NDArray], NDArray],
+        n_completions: int,
+        rng: np.random.Generator,
+    ) -> NDArray:
+        """Answers for rows (n, d): of whole ones, and of the completions (l, n_completions, d) of those with missing cells."""
+        is_partial = np.isnan(block).any(1)
+        if not is_partial.any():
+            return whole(block)
+        places = np.flatnonzero(is_partial)
+        parts = np.array_split(places, math.ceil(len(places) * n_completions * block.shape[1] / _memory.NUMBERS_AT_ONCE))
+        found = []
+        for part in parts:
+            completed = self._partial.completed(block[part].astype(np.float64), n_completions, rng)
+            found.append(partial(completed.astype(block.dtype)))
+        result = np.empty((len(block), *found[0].shape[1:]), found[0].dtype)
+        result[places] = np.concatenate(found)
+        if not is_partial.all():
+            result[~is_partial] = whole(block[~is_partial])
+        return result
+
+    def _averaged(self, block: NDArray, whole: Callable[[NDArray], NDArray]) -> NDArray:
+        """Answers (n, r) for rows (n, d), averaged over completions where cells are missing."""
+
+        def mean(completed: NDArray) -> NDArray:
+            flat = whole(completed.reshape(-1, completed.shape[2]))
+            return flat.reshape(len(completed), N_COMPLETIONS, -1).mean(1)
+
+        return self._answered(block, whole, mean, N_COMPLETIONS, np.random.default_rng(0))
 
     def _checked_latent(self, Z: ArrayLike) -> NDArray:
         check_is_fitted(self)
@@ -315,8 +493,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def _warn_of_posteriors(self, rows: NDArray, model: Placed) -> None:
         """Warn where some of the rows say that their posteriors are of few draws."""
         index = some(len(rows), ROWS_CHECKED, np.random.default_rng(0))
-        asked = rows if index is None else rows[index.numpy()]
-        warn_of_coarse_posteriors(self._record, model.inference, model.standardised(_memory.as_floats(asked)), "rows' posteriors")
+        asked = _memory.as_floats(rows if index is None else rows[index.numpy()])
+        asked = asked[~np.isnan(asked).any(1)]
+        if len(asked) == 0:
+            return
+        warn_of_coarse_posteriors(self._record, model.inference, model.standardised(asked), "rows' posteriors")
 
     @contextmanager
     def _answering(self, dtype: np.dtype) -> Iterator[Placed]:
@@ -324,6 +505,13 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         record = self._record
         with computing(with_gradients=False):
             yield record.at(Place(record.precision(dtype), _place.make_device(self.device)))
+
+
+def _estimated(density: Any, family: Family, X: NDArray, x: Tensor, has_tails: bool) -> NDArray:
+    """Log-likelihood of rows (n, d) that are x in the family's units, its error, and k-hat if asked, as columns."""
+    log_density, error, *tail = density.log_density_with_tail(x) if has_tails else density.log_density(x)
+    parts = family.in_units(X, as_array(log_density.double()), as_array(error.double()))
+    return np.stack([*parts, *map(as_array, tail)], 1).astype(as_array(log_density).dtype)
 
 
 def warn_of_few_draws(record: Fit, what: str, size: float, consequence: str, of_density: bool = False) -> None:

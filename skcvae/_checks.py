@@ -212,15 +212,21 @@ def _as_numbers(name: str, value: object) -> Array:
         raise kind(f"{name} must be an array of numbers, got {shown(value)}: {error}. Give finite numbers.") from error
 
 
-def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False, training: bool = False) -> NDArray:
+def check_X(
+    estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False, training: bool = False, allow_missing: bool = False
+) -> NDArray:
     """A finite 2-dimensional array of numbers with the fitted number of features; TypeError or ValueError otherwise.
+
+    Missing cells, if they are allowed, are NaN in the result.
 
     An array of numbers is returned as it is, of any dtype and order and never copied: `_memory.blocks` converts its rows. Anything
     else becomes float64, or float32 where it is that. The first fit sets the number of features; training on X, as all fits do,
     needs two rows.
     """
+    if allow_missing:
+        X = _with_nan(X)
     with _names_first(estimator, X, fitting):
-        _refuse_other_than_numbers("X", X)
+        _refuse_other_than_numbers("X", X, allow_missing)
     is_array = isinstance(X, np.ndarray) and X.dtype.kind in NUMERIC
     least = 2 if fitting or training else 1
     with _conversion("X"):
@@ -232,8 +238,38 @@ def check_X(estimator: BaseEstimator, X: ArrayLike, *, fitting: bool = False, tr
             ensure_all_finite=False,
             ensure_min_samples=least,
         )
-    _check_size("X", _largest_value("X", rows, _column_names(X)), np.float64)
+    _check_size("X", _largest_value("X", rows, _column_names(X), allow_missing), np.float64)
     return rows
+
+
+def _with_nan(X: Any) -> Any:
+    """X with NaN for masked entries and for pandas' NA among objects, which numpy does not take for a number."""
+    if isinstance(X, np.ma.MaskedArray) and X.dtype.kind in NUMERIC:
+        return np.ma.filled(X.astype(np.float64), np.nan)
+    if isinstance(X, np.ndarray) and X.dtype.kind == "O":
+        return np.frompyfunc(lambda entry: np.nan if type(entry).__name__ == "NAType" else entry, 1, 1)(X)
+    if hasattr(X, "notna") and hasattr(X, "dtypes") and any(dtype.kind == "O" for dtype in X.dtypes):
+        return X.where(X.notna(), np.nan)
+    return X
+
+
+def check_columns(name: str, value: Any, n_features: int, names: Iterable[str] | None) -> NDArray[np.bool_]:
+    """Which of the columns are meant by names, places or d bools, (n_features,); some are, or a TypeError or ValueError."""
+    entries = np.atleast_1d(np.asarray(value)).ravel().tolist()
+    known = [] if names is None else list(names)
+    chosen = np.zeros(n_features, bool)
+    if len(entries) == n_features and all(isinstance(entry, bool) for entry in entries):
+        chosen[:] = entries
+    else:
+        for entry in entries:
+            place = known.index(entry) if isinstance(entry, str) and entry in known else entry
+            if isinstance(place, bool) or not isinstance(place, int) or not -n_features <= place < n_features:
+                have = f"places from 0 to {n_features - 1}" if not known else f"names of the fit, {', '.join(map(repr, known))}"
+                raise ValueError(f"{name} must be columns of X, got {shown(entry)}. Give {have}.")
+            chosen[place] = True
+    if not chosen.any():
+        raise ValueError(f"{name} must have at least one column, got {shown(value)}. Give names or places of columns.")
+    return chosen
 
 
 def check_rows(name: str, value: ArrayLike, dtype: Any = DTYPES) -> NDArray:
@@ -280,12 +316,15 @@ def _largest(x: NDArray | Tensor) -> float:
     return max(float(x.max()), -float(x.min()))
 
 
-def _largest_value(name: str, rows: NDArray, columns: list[Any] | None) -> float:
+def _largest_value(name: str, rows: NDArray, columns: list[Any] | None, allow_missing: bool = False) -> float:
     """The largest absolute value of finite rows, which are read block by block; ValueError where one is not finite."""
     largest = 0.0
     for place in slices(*rows.shape):
         block = as_floats(rows[place])
         size = _largest(block)
+        if allow_missing and math.isnan(size):
+            block = np.nan_to_num(block, nan=0.0, posinf=np.inf, neginf=-np.inf)
+            size = _largest(block)
         if not math.isfinite(size):
             row, column = map(int, np.argwhere(~np.isfinite(block))[0])
             is_missing = np.isnan(block[row, column])
@@ -323,7 +362,7 @@ def _column_names(value: Any) -> list[Any] | None:
     return list(value.columns) if (hasattr(value, "iloc") and hasattr(value, "columns")) or hasattr(value, "get_column") else None
 
 
-def _refuse_other_than_numbers(name: str, value: Any) -> None:
+def _refuse_other_than_numbers(name: str, value: Any, allow_missing: bool = False) -> None:
     """TypeError or ValueError where there are dates, durations, text, categories, missing or masked entries among the numbers.
 
     numpy would take dates and durations for integers, None for NaN, and a masked entry for what its mask hides.
@@ -341,16 +380,16 @@ def _refuse_other_than_numbers(name: str, value: Any) -> None:
             )
     names = _column_names(value)
     if names is None:
-        _refuse_in_array(name, value)
+        _refuse_in_array(name, value, None, allow_missing)
         return
     for i, label in enumerate(names):
         column = value.iloc[:, i] if hasattr(value, "iloc") else value.get_column(label)
         if str(column.dtype).lower().startswith(CATEGORIES):
             raise ValueError(f"{name} must be an array of numbers, got categories in column {label!r}. {ENCODE}")
-        _refuse_in_array(name, column, label)
+        _refuse_in_array(name, column, label, allow_missing)
 
 
-def _refuse_in_array(name: str, value: Any, label: Any = None) -> None:
+def _refuse_in_array(name: str, value: Any, label: Any, allow_missing: bool) -> None:
     """Refuse what is no number in an array, or in one column of a data frame, which has a label."""
     try:
         array = np.asarray(value)
@@ -370,19 +409,19 @@ def _refuse_in_array(name: str, value: Any, label: Any = None) -> None:
             "numpy.lib.recfunctions.structured_to_unstructured of it."
         )
     for place, entry in np.ndenumerate(array):
-        if (told := _what_is_wrong(entry)) is not None:
+        if (told := _what_is_wrong(entry, allow_missing)) is not None:
             kind, remedy = told
             where = _placed(place) if label is None else f" in row {place[0]} of column {label!r}"
             raise kind(f"{name} must be an array of numbers, got {shown(entry)}{where}. {remedy}")
 
 
-def _what_is_wrong(entry: Any) -> tuple[type[Exception], str] | None:
+def _what_is_wrong(entry: Any, allow_missing: bool) -> tuple[type[Exception], str] | None:
     """The error and the remedy for an entry that is no number, or None."""
     if isinstance(entry, (datetime.timedelta, np.timedelta64)):
         return ValueError, "Divide durations by a unit of time, such as np.timedelta64(1, 's')."
     kind = type(entry).__name__
     if entry is None or kind in ("NAType", "NaTType"):
-        return ValueError, FILL
+        return None if allow_missing and kind != "NaTType" else (ValueError, FILL)
     if isinstance(entry, (datetime.date, datetime.time, np.datetime64)) or kind == "Period":
         return ValueError, "Give dates as numbers, such as days since one of them, or leave them out."
     try:
@@ -445,6 +484,17 @@ def check_varying(X: NDArray) -> None:
             f"X has zero variance: its largest standard deviation is {deviation:.3g} at values up to {size:.3g}. "
             "Give data that vary, or rescale X."
         )
+
+
+def check_observed(X: NDArray, names: Iterable[str] | None) -> None:
+    """ValueError where a column has no observed cell, which a fit could say nothing of."""
+    is_empty = np.ones(X.shape[1], bool)
+    for block in blocks(X):
+        is_empty &= np.isnan(block).all(0)
+    if is_empty.any():
+        column = int(is_empty.argmax())
+        name = column if names is None else repr(list(names)[column])
+        raise ValueError(f"Column {name} of X has no observed cell. Leave it out, or give rows in which it is known.")
 
 
 def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> None:

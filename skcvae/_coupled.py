@@ -276,7 +276,7 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (n,), indices of the prior's atoms
         """
-        rows = self._checked(X)
+        rows = self._checked(X, allow_missing=False)
         with self._answering(rows.dtype) as model:
             inference = cast(PoolInference, model.inference)
             return _memory.in_blocks(rows, lambda block: as_array(inference.most_probable(model.standardised(block))), np.intp)

@@ -35,10 +35,12 @@ from skcvae.posteriors import (
     LocalDraws,
     LocalInference,
     Mixture,
+    Partial,
     Pool,
     PoolInference,
     Refined,
     Scores,
+    robust_gaussian,
 )
 from skcvae.priors import Prior
 from skcvae.transport import Coupling
@@ -139,6 +141,20 @@ class Fit(ABC):
         """What answers for rows of data, on the CPU."""
 
     @abstractmethod
+    def weighted_draws(self) -> tuple[Tensor, Tensor]:
+        """Draws of the prior (m, k) and logs of their weights (m,), in double precision on the CPU."""
+
+    @property
+    @abstractmethod
+    def has_own_draws(self) -> bool:
+        """Whether densities take draws of a row's own where the prior's do not do."""
+
+    def partial(self) -> Partial:
+        """What answers for rows with missing cells, on the CPU."""
+        decoder, family = moved((self.decoder, self.family.tempered(self.temperature)), HOST)
+        return Partial.of(decoder, family, Coordinates(self.prior.distribution()), *self.weighted_draws(), self.has_own_draws)
+
+    @abstractmethod
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Draws of z from the aggregate posterior, (n_samples, k)."""
 
@@ -169,7 +185,8 @@ class Fit(ABC):
                     del copies[next(iter(copies))]
                 holes = moved(getattr(self, "holes", None), place)
                 parts = moved((self.decoder, self.family, self.inference()), place)
-                copies[place] = Placed(place, parts[0], parts[1], self.temperature, parts[2], holes)
+                partial = moved(self.partial(), place) if place.dtype == torch.float64 else None
+                copies[place] = Placed(place, parts[0], parts[1], self.temperature, parts[2], holes, partial)
             return copies[place]
 
 
@@ -215,6 +232,16 @@ class CoupledFit(Fit):
         refined = replace(local, proposal=Refined(moved(self.encoder, HOST), laplace))
         return LocalInference(refined, self.family, self.temperature, self.planes, self.softness)
 
+    @torch.no_grad()
+    def weighted_draws(self) -> tuple[Tensor, Tensor]:
+        matched = moved(self.family.tempered(self.temperature), HOST)
+        eta = self.family.tempering(self.temperature) * self.pool.key.double()
+        return self.pool.draws, self.pool.log_density + matched.log_normaliser(eta)
+
+    @property
+    def has_own_draws(self) -> bool:
+        return self.is_local
+
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self.pool.sample_aggregate(n_samples, rng)
 
@@ -250,13 +277,21 @@ class AutoencoderFit(Fit):
     def inference(self) -> Inference:
         encoder, decoder = moved(self.encoder, HOST), moved(self.decoder, HOST)
         family = moved(self.family, HOST).tempered(self.temperature)
-        z, log_weights = map(HOST.tensor, self.prior.weighted(self.n_draws, np.random.default_rng(self.seed)))
+        z, log_weights = self.weighted_draws()
         key, normaliser = family.natural(decoder(z))
         mixture, coordinates = Mixture(Scores(key, log_weights - normaliser), family), Coordinates(self.prior.distribution())
         if coordinates.distribution is None:
             return AmortisedInference(encoder, coordinates, decoder, mixture, None)
         proposal = encoder if self.is_taught else FromEncoder(encoder, _laplace(decoder, family, coordinates, self.prior))
         return AmortisedInference(encoder, coordinates, decoder, mixture, LocalDraws(proposal, coordinates, decoder, z, mixture))
+
+    def weighted_draws(self) -> tuple[Tensor, Tensor]:
+        z, log_weights = map(HOST.tensor, self.prior.weighted(self.n_draws, np.random.default_rng(self.seed)))
+        return z, log_weights
+
+    @property
+    def has_own_draws(self) -> bool:
+        return self.prior.distribution() is not None
 
     def sample_aggregate(self, n_samples: int, rng: np.random.Generator) -> NDArray[np.float64]:
         return self.aggregate[rng.integers(len(self.aggregate), size=n_samples)]
@@ -276,7 +311,7 @@ class AutoencoderFit(Fit):
 def _laplace(decoder: Decoder, family: Family, coordinates: Coordinates, prior: Prior) -> Laplace:
     """The Laplace approximation, in double precision, with the prior's moments from draws."""
     draws = HOST.tensor(prior.quasi_sample(DRAWS_OF_MOMENTS, np.random.default_rng(0)))
-    return Laplace(*moved((decoder, family), HOST), coordinates, coordinates.of(draws))
+    return Laplace(*moved((decoder, family), HOST), coordinates, robust_gaussian(coordinates.of(draws)))
 
 
 Record = TypeVar("Record", bound=Fit)
@@ -292,6 +327,7 @@ class Placed:
     temperature: float
     inference: Inference
     holes: Holes | None
+    partial: Partial | None
 
     def standardised(self, X: NDArray) -> Tensor:
         """Rows (n, d) of data in the likelihood's units; ValueError where their squares would overflow here."""

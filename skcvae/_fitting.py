@@ -29,6 +29,7 @@ from skcvae._context import computing
 from skcvae._crossfit import CANDIDATES, Comparison, Halved, Trials, cross_fitted, farthest_column, rows_alone, scored
 from skcvae._data import Data, Judges, Table, representative
 from skcvae._fitted import Evidence, Fit
+from skcvae._missing import completed, has_missing, redrawn
 from skcvae._place import Place
 from skcvae._threads import apart
 from skcvae._training import Course, Diverged, Pace, Root
@@ -57,6 +58,8 @@ FOLD_SHARE = 0.15
 ALONE = {"warm_start": False, "early_stopping": False, "verbose": False}
 #: Stream of the random state that chooses the rows held out: no part of a `partial_fit` has as many steps before it.
 SPLIT = 2**53
+#: And that of what completes rows with missing cells; components of the models that do so where their number is not known, at most.
+COMPLETION, MOST_AT_FIRST = 2**53 + 1, 5
 #: What a fit without memory is told.
 LOWER = "Lower pool_size, draws_per_step or batch_size, hidden_layer_sizes or n_components. Nothing was changed by this fit."
 
@@ -154,7 +157,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n, d)
-            The data: finite numbers, at least two different rows.
+            The data: finite numbers, at least two different rows. NaN, None or pandas' NA is a missing cell: short fits complete
+            the rows by draws given what is observed, and the fit is that to the completed rows.
         y : ignored
         sample_weight : array-like of shape (n,), default=None
             How many rows each row counts as: a fit with weight 2 is that to the same row twice, and 0 leaves a row out. Divide
@@ -178,8 +182,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            table = Table.of(check.check_X(worker, X, fitting=True), sample_weight)
-            data, held_out = worker._split(table, X_val)
+            table = Table.of(check.check_X(worker, X, fitting=True, allow_missing=True), sample_weight)
+            data, held_out = worker._split(worker._completed(table, worker._is_warm), X_val)
             check.check_varying(data.X)
             return worker._fit(data, held_out, watch), None
 
@@ -187,6 +191,35 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         if watch is not None:
             watch.close()
         return self
+
+    def _completed(self, table: Table, is_begun: bool) -> Table:
+        """The rows with draws of their missing cells given the others; rows with nothing observed are left out.
+
+        The draws are those of the last fit where one goes on from it.
+        """
+        if not has_missing(table.X):
+            return table
+        names = getattr(self, "feature_names_in_", None)
+        check.check_observed(table.X, names)
+        is_empty = np.isnan(table.X).all(1)
+        if is_empty.any():
+            check.warn(f"{is_empty.sum()} of {len(table.X)} rows have no observed cell, and are left out of the fit.")
+            table = table.taken(~is_empty)
+        rng = _random.make_rng(self.random_state, COMPLETION)
+        if is_begun:
+            return redrawn(table, self._record, rng)
+        model = copy.copy(self)
+        if self.n_components == AUTO:
+            model.n_components = max(k for k in self._candidates(table.X.shape[1]) if k <= MOST_AT_FIRST)
+        likelihood = _folded(model._settled_likelihood(table.X.shape[1]), None)
+        pace = Pace(bool(self.verbose), None if self.max_time is None else float(self.max_time))
+        short = model._short_fit(pace, 1)
+
+        def fit(filled: Table, seed: int) -> Fit:
+            pace.begin("missing cells", 1)
+            return short(likelihood, filled, seed)
+
+        return completed(table, fit, rng)
 
     def _split(self, data: Table, X_val: ArrayLike | None = None) -> tuple[Table, Table | None]:
         """The rows that are fitted, and those that are not: given as X_val, or held out by `early_stopping`, in their order."""

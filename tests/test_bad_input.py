@@ -115,13 +115,13 @@ def fitted(request, X):
 @pytest.mark.parametrize(
     ("spoil", "params", "error"),
     [
-        (lambda X: np.where(X.max() - 1 < X, np.nan, X), {}, ValueError),
+        (lambda X: np.where(X.max() - 1 < X, np.inf, X), {}, ValueError),
         (lambda X: pd.DataFrame(X).assign(colour="red"), {}, ValueError),
         (lambda X: X[:, :2], {"max_iter": 0}, ValueError),
         (lambda X: X[:, :2], {"n_components": 3, "hidden_layer_sizes": (10**6, 10**8)}, MemoryError),
         (lambda X: X[:, :2], {"learning_rate_init": 1e30}, FloatingPointError),
     ],
-    ids=["missing values", "text", "no steps", "memory", "divergence"],
+    ids=["infinity", "text", "no steps", "memory", "divergence"],
 )
 def test_a_failed_fit_leaves_the_earlier_one(X, fitted, spoil, params, error):
     earlier, kept = answers(fitted, X), {name: fitted.get_params()[name] for name in params}

@@ -11,7 +11,7 @@ import torch
 from torch.distributions import Distribution, MultivariateNormal, kl_divergence
 
 from skcvae.likelihoods import GaussianLikelihood
-from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, FromEncoder, Laplace, PlanarFlow, Point
+from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, FromEncoder, Laplace, PlanarFlow, Point, robust_gaussian
 from skcvae.posteriors._conditional import DiagonalRows, FullRows, MixedRows, free_of, positive
 from skcvae.posteriors._flows import _invertible, _zuko_flows
 from skcvae.priors import PRIORS, GaussianPrior, TorchPrior
@@ -207,7 +207,7 @@ def test_laplace_is_the_posterior_of_a_linear_decoder():
     precision = torch.linalg.inv(torch.cov(y.T))
     covariance = torch.linalg.inv(precision + linear.weight.T @ linear.weight / variance).detach()
     encoder = Encoder(torch.nn.Linear(4, 2).double(), Point().begin(2, torch.Generator()))
-    found = FromEncoder(encoder, Laplace(linear, family, Coordinates(GaussianPrior(2).distribution()), y))
+    found = FromEncoder(encoder, Laplace(linear, family, Coordinates(GaussianPrior(2).distribution()), robust_gaussian(y)))
     x = torch.as_tensor(family.standardise(X[:3]))
     rows = found(x)
     mean = (precision @ y.mean(0) + (x - linear.bias) @ linear.weight / variance) @ covariance

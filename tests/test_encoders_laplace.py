@@ -156,7 +156,7 @@ def laplace_of(decoder, family, prior=None, n_draws=500, start=0.3):
     network = seeded_linear(family.n_features, y.shape[1])
     network.weight.data.mul_(start)
     encoder = Encoder(network, Point().begin(y.shape[1], torch.Generator()))
-    return FromEncoder(encoder, Laplace(decoder, family, coordinates, y))
+    return FromEncoder(encoder, Laplace(decoder, family, coordinates, robust_gaussian(y)))
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "bernoulli", "network"])

@@ -16,7 +16,8 @@ from skcvae.likelihoods._background import Background, alone_among
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
-from skcvae.likelihoods._rows import RowMap, halves, updated
+from skcvae.likelihoods._given import Given
+from skcvae.likelihoods._rows import RowMap, gaussian_parts, halves, updated
 
 #: Likelihoods that have a name.
 LIKELIHOODS: dict[str, type[Likelihood] | Likelihood] = {
@@ -33,11 +34,13 @@ __all__ = [
     "BernoulliLikelihood",
     "Family",
     "GaussianLikelihood",
+    "Given",
     "Likelihood",
     "MappedGaussian",
     "RowMap",
     "alone_among",
     "begun",
+    "gaussian_parts",
     "halves",
     "mean_of_rows",
     "noise_scale",

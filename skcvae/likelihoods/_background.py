@@ -13,7 +13,7 @@ from scipy.special import gammaln
 from sklearn.neighbors import NearestNeighbors
 
 from skcvae.likelihoods._family import Array, mean_of_rows, variance_of_rows
-from skcvae.likelihoods._rows import shrunk_factor
+from skcvae.likelihoods._rows import gaussian_parts, shrunk_factor
 
 #: Degrees of freedom: 3, with heavy tails and a variance, or 1, with none.
 DEGREES = (3.0, 1.0)
@@ -119,6 +119,31 @@ class Background:
             is_broad = float(counts @ (1 - found.kept(scores, broad)))
             found = replace(found, share=(is_broad + PSEUDO_ROWS) / (float(counts.sum()) + 2 * PSEUDO_ROWS))
         return found
+
+    def marginal(self, observed: NDArray[np.bool_]) -> Background:
+        """The distribution of some columns (d,)."""
+        factor = np.linalg.cholesky(self.scatter[np.ix_(observed, observed)]).astype(np.float64)
+        return replace(self, location=self.location[observed], factor=factor)
+
+    def given(self, observed: NDArray[np.bool_], y: Array) -> tuple[Array, Array, float]:
+        r"""The other columns given those that are observed, y (m, o): a t of as many degrees more as there are of these.
+
+        .. math:: y_m \mid y_o \sim t_{\nu + o}\Big(m_m + G (y_o - m_o),\;
+                  \frac{\nu + \delta_o(y_o)}{\nu + o} (S_{mm} - G S_{om})\Big), \qquad G = S_{mo} S_{oo}^{-1}
+
+        with S = L L' and :math:`\delta_o` the squared Mahalanobis distance of the observed columns.
+
+        Returns
+        -------
+        location : array of shape (m, q)
+        factor : array of shape (m, q, q)
+        degrees : float
+        """
+        _, gain, factor = gaussian_parts(self.scatter, observed)
+        marginal, n_observed = self.marginal(observed), int(observed.sum())
+        location = self.location[~observed] + (y - marginal.location) @ gain.T
+        width = (self.degrees + marginal._distance(y)) / (self.degrees + n_observed)
+        return location, np.sqrt(width)[:, None, None] * factor, self.degrees + n_observed
 
     def check(self, n_features: int) -> None:
         """ValueError unless the parts have the shapes of rows of this width, and finite numbers in their ranges."""

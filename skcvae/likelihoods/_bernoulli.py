@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes
+from skcvae.likelihoods._given import BinaryGiven, columns_at, selection
 
 #: Means closer than this to 0 or 1 are moved inside before taking their logit.
 PROBABILITY_MARGIN = 0.01
@@ -22,12 +24,16 @@ class Bernoulli(Family):
     """
 
     def check_support(self, X: Array) -> None:
-        low, high = float(X.min()), float(X.max())
+        low, high = float(np.fmin.reduce(X, axis=None)), float(np.fmax.reduce(X, axis=None))
         if low < 0 or high > 1:
             raise ValueError(
                 f"BernoulliLikelihood expects values in [0, 1], got values from {low:.6g} to {high:.6g}. "
                 "Scale X (MinMaxScaler(clip=True)) or choose likelihood='gaussian'."
             )
+
+    def given(self, observed: NDArray[np.bool_]) -> BinaryGiven:
+        family = Bernoulli(np.zeros(int(observed.sum())), 1.0)
+        return BinaryGiven(observed, family, columns_at(selection(observed)), None, None)
 
     def statistics(self, x: Tensor) -> Tensor:
         return x

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from skcvae.likelihoods._background import Background
+    from skcvae.likelihoods._given import Given
     from skcvae.likelihoods._rows import RowMap
 
 Array = NDArray[np.float64]
@@ -124,8 +125,14 @@ class Family(nn.Module, ABC):
         return X
 
     def check_support(self, X: Array) -> None:
-        """ValueError with the remedy where data X (n, d) are outside of the likelihood's support."""
+        """ValueError with the remedy where data X (n, d), which may have missing cells, are outside of the likelihood's support."""
         return
+
+    def given(self, observed: NDArray[np.bool_]) -> Given:
+        """The likelihood of the columns that are observed (d,), bool, and of the others given these; some are, and some are not."""
+        raise ValueError(
+            f"{type(self).__name__} does not say how columns depend on others given z. Give rows without missing cells."
+        )
 
     @abstractmethod
     def statistics(self, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_triangular
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -19,7 +20,8 @@ from skcvae._checks import choose, warn
 from skcvae._memory import blocks
 from skcvae.likelihoods._background import Background, alone_among, bulk
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
-from skcvae.likelihoods._rows import RowMap, encoded
+from skcvae.likelihoods._given import GaussianGiven, IndependentGiven, columns_at, selection
+from skcvae.likelihoods._rows import RowMap, encoded, gaussian_parts
 
 LOG_2PI = math.log(2 * math.pi)
 #: Rows whose neighbours are looked up for the default noise scale.
@@ -60,6 +62,33 @@ class _GaussianFamily(Family):
         return scale[:, None] * shrunk_axes(x / scale, n_components, epsilon, weights), mean_of_rows(x, weights)
 
 
+def _given_of_one_covariance(family: FixedGaussian | LearnedGaussian, observed: NDArray[np.bool_]) -> GaussianGiven:
+    """Some columns (d,) of noise with the same covariance for all z.
+
+    The observed ones are whitened by the factor of their own covariance, so that a decoder's output for them is a linear map of
+    its output for all.
+    """
+    row_map = RowMap.identity(family.n_features) if family.row_map is None else family.row_map
+    R = np.eye(family.n_features) if row_map.factor is None else row_map.factor
+    root = R * (family.unit * family.typical_deviation().double().cpu().numpy())
+    factor, gain, rest = gaussian_parts(root @ root.T, observed)
+    white = solve_triangular(factor, R[observed], lower=True)
+    broad = None if family.background is None else family.background.marginal(observed)
+    own = replace(row_map.of_columns(observed), factor=factor)
+    part = FixedGaussian(white @ family.offset, 1.0, torch.ones(1, dtype=torch.float64), own, broad)
+    return GaussianGiven(
+        observed=observed,
+        family=part,
+        selected=columns_at(torch.as_tensor(family.unit * white)),
+        row_map=row_map.of_columns(~observed),
+        background=family.background,
+        offset=R @ family.offset,
+        slope=family.unit * R,
+        gain=gain,
+        factor=rest,
+    )
+
+
 class FixedGaussian(_GaussianFamily):
     r"""Gaussian with a scale that is not trained, :math:`N(x; \mu(z), \mathrm{diag}(\sigma^2))`, t = x.
 
@@ -81,6 +110,9 @@ class FixedGaussian(_GaussianFamily):
     def with_scale(self, scale: Tensor) -> FixedGaussian:
         """The same with another scale."""
         return FixedGaussian(self.offset, self.unit, scale, self.row_map, self.background)
+
+    def given(self, observed: NDArray[np.bool_]) -> GaussianGiven:
+        return _given_of_one_covariance(self, observed)
 
     def statistics(self, x: Tensor) -> Tensor:
         return x
@@ -209,6 +241,9 @@ class LearnedGaussian(_MomentGaussian):
         self.register_buffer("floor", floor)
         self.free = nn.Parameter(_inverse_softplus(start / floor - 1))
 
+    def given(self, observed: NDArray[np.bool_]) -> GaussianGiven:
+        return _given_of_one_covariance(self, observed)
+
     @property
     def scale(self) -> Tensor:
         """The scale, floor (1 + softplus(free)), of shape (s,)."""
@@ -247,6 +282,17 @@ class NetworkGaussian(_MomentGaussian):
         super().__init__(offset, unit, row_map)
         self.register_buffer("start", start)
         self.register_buffer("floor", floor)
+
+    def given(self, observed: NDArray[np.bool_]) -> IndependentGiven:
+        if self.row_map is not None and self.row_map.factor is not None:
+            raise ValueError(
+                "A scale that is an output of the decoder, of rows that are whitened first, says nothing of some columns alone. "
+                "Give rows without missing cells, or covariance='diagonal'."
+            )
+        own, others = (None if self.row_map is None else self.row_map.of_columns(part) for part in (observed, ~observed))
+        family = NetworkGaussian(self.offset[observed], self.unit, self.start, self.floor, own)
+        chosen = selection(observed)
+        return IndependentGiven(observed, family, columns_at(torch.block_diag(chosen, chosen)), others, None, self)
 
     @property
     def n_outputs(self) -> int:

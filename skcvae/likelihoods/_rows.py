@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.optimize import minimize_scalar
 from scipy.special import boxcox, inv_boxcox
 
@@ -72,8 +72,7 @@ class RowMap:
     @classmethod
     def of(cls, X: Array, weights: Array | None, marginals: bool, covariance: bool) -> RowMap:
         """The map of rows (n, d) that count by weights (n,): powers of columns, and the factor of their shrunk covariance."""
-        d = X.shape[1]
-        found = cls(np.zeros(d), np.ones(d), np.ones(d), np.full(d, -UNBOUNDED), np.full(d, UNBOUNDED))
+        found = cls.identity(X.shape[1])
         if marginals:
             found = found._with_powers(X, weights)
         return found.of_covariance(X, weights) if covariance else found
@@ -82,6 +81,17 @@ class RowMap:
         """The map with the factor of the shrunk covariance of rows (n, d) that count by weights (n,)."""
         y = self.columns(X)
         return replace(self, factor=shrunk_factor(y - mean_of_rows(y, weights), weights))
+
+    @classmethod
+    def identity(cls, n_features: int) -> RowMap:
+        """The map that leaves rows (n, d) as they are."""
+        d = n_features
+        return cls(np.zeros(d), np.ones(d), np.ones(d), np.full(d, -UNBOUNDED), np.full(d, UNBOUNDED))
+
+    def of_columns(self, chosen: NDArray[np.bool_]) -> RowMap:
+        """The transforms of some columns (d,) alone."""
+        centre, spread, powers, low, high = (part[chosen] for part in (self.centre, self.spread, self.powers, self.low, self.high))
+        return RowMap(centre, spread, powers, low, high)
 
     @property
     def covariance(self) -> Array:
@@ -279,6 +289,18 @@ def updated(before: Array, found: Sequence[tuple[float, Array]], smallest: Array
     d = len(before)
     covariance: Array = np.mean([(n * moment + d * before) / (n + d) for n, moment in found], axis=0)
     return covariance + np.diag(np.maximum(np.square(smallest) - np.diag(covariance), 0))
+
+
+def gaussian_parts(covariance: Array, observed: NDArray[np.bool_]) -> tuple[Array, Array, Array]:
+    r"""Of a covariance (d, d) the factor of :math:`N_{oo}`, the gain G, and the factor of :math:`N_{mm} - G N_{om}`."""
+    of_observed, missing = covariance[np.ix_(observed, observed)], ~observed
+    beside = covariance[np.ix_(missing, observed)]
+    gain: Array = cho_solve(cho_factor(of_observed, lower=True), beside.T).T
+    rest = covariance[np.ix_(missing, missing)] - gain @ beside.T
+    level = np.finfo(np.float64).eps * np.diag(covariance)[missing]
+    factor: Array = np.linalg.cholesky(of_observed).astype(np.float64)
+    of_rest: Array = np.linalg.cholesky((rest + rest.T) / 2 + np.diag(level * len(rest))).astype(np.float64)
+    return factor, gain, of_rest
 
 
 def halves(X: Array) -> NDArray[np.bool_]:

@@ -12,11 +12,12 @@ from skcvae.posteriors._conditional import (
     Rows,
 )
 from skcvae.posteriors._coordinates import Coordinates
-from skcvae.posteriors._encoder import Encoder, FromEncoder, Laplace, Refined, check_differentiable
+from skcvae.posteriors._encoder import Encoder, FromEncoder, Laplace, Refined, check_differentiable, robust_gaussian
 from skcvae.posteriors._flows import PlanarFlow, SplineFlow
 from skcvae.posteriors._inference import MOST_PLANES, Inference, LocalInference, PoolInference
 from skcvae.posteriors._local import LARGEST_TAIL, LOCAL_DRAWS, FromPool, LocalDraws, defensive_draws
 from skcvae.posteriors._pareto import pareto_k
+from skcvae.posteriors._partial import Conditioned, Partial, patterns
 from skcvae.posteriors._pool import Mixture, Pool, Scores
 from skcvae.posteriors._record import Posterior, posterior
 
@@ -38,6 +39,7 @@ __all__ = [
     "AmortisedInference",
     "Conditional",
     "ConditionalPoint",
+    "Conditioned",
     "Coordinates",
     "DiagonalGaussian",
     "Encoder",
@@ -49,6 +51,7 @@ __all__ = [
     "LocalDraws",
     "LocalInference",
     "Mixture",
+    "Partial",
     "PlanarFlow",
     "Point",
     "Pool",
@@ -62,5 +65,7 @@ __all__ = [
     "check_differentiable",
     "defensive_draws",
     "pareto_k",
+    "patterns",
     "posterior",
+    "robust_gaussian",
 ]

@@ -72,6 +72,10 @@ class FullRows(Rows):
     def mean(self) -> Tensor:
         return self.location
 
+    def taken(self, index: Tensor) -> FullRows:
+        """The Gaussians of some rows."""
+        return FullRows(self.location[index], self.factor[index])
+
     @property
     def _log_volume(self) -> Tensor:
         return self.factor.diagonal(dim1=1, dim2=2).log().sum(1)

@@ -85,17 +85,16 @@ class Laplace(nn.Module):
     decoder : nn.Module, in which rows do not depend on each other
     family : Family
     coordinates : Coordinates
-    y : Tensor of shape (m, r), draws from the prior; those without bounds or finite moments are cut off, see `robust_gaussian`
+    prior : Gaussian, with the moments of the prior in these coordinates, see `robust_gaussian`
     """
 
     mean: Tensor
     whitening: Tensor
 
-    def __init__(self, decoder: nn.Module, family: Family, coordinates: Coordinates, y: Tensor) -> None:
+    def __init__(self, decoder: nn.Module, family: Family, coordinates: Coordinates, prior: Gaussian) -> None:
         super().__init__()
         self.decoder, self.family = decoder, family
         self.coordinates = coordinates
-        prior = robust_gaussian(y)
         self.register_buffer("mean", prior.mean)
         self.register_buffer("whitening", prior.whitening)
 

@@ -25,11 +25,13 @@ GOOD_ERROR = 0.05
 COARSE_ERROR = 0.5
 #: Above this Pareto k-hat a sum of weights has no error that its draws could tell, and what is added to it then.
 LARGEST_TAIL, UNTOLD = 0.7, 1e3
-#: How many times the pool's error a row's own may have.
-CLEARLY_ABOVE = 2.0
+#: The share of the pool's weight that is left out beside a row's own draws, at most.
+LEFT_OUT = 1e-3
+#: Draws of the pool beside them, at least.
+FEWEST_POOLED = 16
 #: Times that a proposal is fitted to its own draws; effective draws a coordinate that a fit has, at least; and the ratio by which
 #: one half of a fitted proposal is wider.
-REFITS, EFFECTIVE_DRAWS, WIDER = 3, 8, 1.5
+REFITS, EFFECTIVE_DRAWS, WIDER = 4, 8, 1.5
 #: Halvings of an interval of temperatures.
 HALVINGS = 20
 #: Numbers that the draws of a block of rows may hold.
@@ -132,7 +134,7 @@ class LocalDraws:
     proposal : callable, from rows to `Rows`
     coordinates : Coordinates
     decoder : nn.Module
-    of_prior : Tensor of shape (m, k), the prior's draws; some of them go beside a row's own
+    of_prior : Tensor of shape (m, k), the prior's draws, which go beside a row's own
     mixture : Mixture, the density by the prior's draws alone
     n_draws : int, of a row's own
     """
@@ -152,47 +154,97 @@ class LocalDraws:
         """The draws of rows x (n, d), in blocks of bounded memory."""
         shared, output, noise = self._shared()
         for rows in self._in_blocks(x):
-            yield self._block(rows, self.proposal(rows), shared, output, noise[0])
+            yield self._block(rows, self.proposal(rows), shared, output, noise)
 
-    def own_weights(self, x: Tensor) -> Tensor:
-        """Log of p(z) p(x given z) over a mixture of proposals, without the part of x alone, (n, s + m).
+    def sampled(
+        self, x: Tensor, n_draws: int, rng: np.random.Generator, largest_error: float = COARSE_ERROR
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws of z from p(z given x) of each standardised row, where its own are taken if the pool's have a larger error.
 
-        Where the error of a row's proposal is above 0.05 nats, Gaussians are fitted to its weighted draws, which are not used
-        again, and of all of these the best is taken: adaptive importance sampling (Cappe et al., 2004), with tempered weights as of
-        Koblents and Miguez (2015).
+        Returns
+        -------
+        places : Tensor of shape (n, n_draws), of draws of the pool
+        poor : Tensor of shape (l,), places of rows for which these are too coarse
+        z : Tensor of shape (l, n_draws, k), draws of these rows' own
         """
-        parts = [self._best_weights(rows) for rows in self._in_blocks(x)]
-        return torch.cat(parts) if parts else x.new_zeros(0, self.n_draws + DEFENSIVE_DRAWS)
+        places = self.mixture.places(x, n_draws, rng)
+        poor = torch.nonzero(~(self.mixture.log_density(x)[1] <= largest_error))[:, 0]
+        z = x.new_zeros(len(poor), n_draws, self.of_prior.shape[1])
+        for rows, y, log_weights in self.adapted(x[poor], 1):
+            index = inverted(torch.softmax(log_weights, 1), n_draws, rng)
+            z[rows] = self.coordinates.latent(y.gather(1, index[:, :, None].expand(-1, -1, y.shape[2])))
+        return places, poor, z
 
-    def _best_weights(self, x: Tensor) -> Tensor:
-        shared, output, noise = self._shared()
-        places, rows = torch.arange(len(x), device=x.device), self.proposal(x)
-        best = doubt = x.new_zeros(0)
-        for number, scores in enumerate(noise):
-            log_weights = self._block(x[places], rows, shared, output, scores).log_weights(self.mixture.family, 1.0)
-            found = _doubt(log_weights)
-            if number == 0:
-                best, doubt = log_weights, found
-            is_better = found < doubt[places]
-            best[places[is_better]], doubt[places[is_better]] = log_weights[is_better], found[is_better]
-            y = torch.cat([rows.draw(scores)[0], self.coordinates.of(shared).expand(len(places), -1, -1)], 1)
-            fitted, is_fitted = _fitted_gaussians(log_weights, y)
-            is_poor = is_fitted & ~(found <= GOOD_ERROR)
+    def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
+        """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
+        places, poor, z = self.sampled(x, n_draws, rng)
+        means = self.mixture.means_at(places)
+        if len(poor):
+            means[poor] = self.mixture.family.mean(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2]).to(means)
+        return means
+
+    def adapted(self, x: Tensor, n_refits: int = REFITS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        r"""Places (b,) of rows (n, d), with draws y (b, s, r) and logs of their weights (b, s); every row comes once.
+
+        The draws are s of a proposal q and the M of the pool, of which those are left out that weigh nothing,
+
+        .. math:: w(y) = \frac{p(y)\, p(x \mid y)}{M p(y) + s\, q(y)}
+
+        so that a mode which q does not know shows in the error as soon as one draw of the pool has met it. Until the error is below
+        0.05 nats the next proposal is a Gaussian fitted to all draws so far, of the pool and of all proposals, by tempered weights
+        (Koblents and Miguez, 2015) against all proposals together (Cornuet et al., 2012). The draws of earlier proposals are not
+        counted: where a proposal was fitted to them their weights are too low.
+        """
+        n_needed = self.mixture.scores.n_heavy(self.mixture.family.statistics(x), LEFT_OUT)
+        n_pooled = 2 ** n_needed.clamp(min=FEWEST_POOLED).log2().ceil().long()  # of a row alone, whatever rows are beside it
+        width = self.n_draws * (2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1])
+        for size in n_pooled.unique().tolist():
+            n_rows = max(1, NUMBERS_PER_BLOCK // (width + size * self.of_prior.shape[1]))
+            for places in torch.nonzero(n_pooled == size)[:, 0].split(n_rows):
+                yield from self._block_adapted(x, places, min(size, len(self.of_prior)), n_refits)
+
+    def _block_adapted(self, X: Tensor, places: Tensor, n_pooled: int, n_refits: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The same of some rows, with so many draws of the pool."""
+        statistics, log_size = self.mixture.family.statistics(X[places]), math.log(len(self.of_prior))
+        log_pool, index = self.mixture.scores.heaviest(statistics, n_pooled)
+        y = self.coordinates.of(self.of_prior)[index]
+        log_joint = log_pool + log_size + self.coordinates.log_prior(y)
+        fitted: list[FullRows] = []
+        for seed in range(n_refits + 1):
+            x, noise = X[places], normal_scores(self.n_draws, y.shape[2], seed).to(y)
+            widened = (MixedRows(near, FullRows(near.location, WIDER * near.factor)) for near in fitted)
+            proposals: list[Rows] = [self.proposal(x), *widened]
+            own = proposals[-1].draw(noise)[0]
+            y, log_joint = torch.cat([y, own], 1), torch.cat([log_joint, self._log_joint(x, own)], 1)
+            log_prior = log_size + self.coordinates.log_prior(y)
+            log_own = torch.stack([rows.log_prob(y) for rows in proposals]) + math.log(len(noise))
+            near, is_fitted = _fitted_gaussians(log_joint - torch.logaddexp(log_prior, torch.logsumexp(log_own, 0)), y)
+            log_weights = log_joint - torch.logaddexp(log_prior, log_own[-1])
+            counted = torch.cat([log_weights[:, :n_pooled], log_weights[:, -len(noise) :]], 1)
+            is_poor = is_fitted & ~(_doubt(counted) <= GOOD_ERROR) & (seed < n_refits)
+            drawn = torch.cat([y[:, :n_pooled], own], 1)
+            if not is_poor.all():
+                yield places[~is_poor], drawn[~is_poor], counted[~is_poor]
             if not is_poor.any():
-                break
-            places, near = places[is_poor], FullRows(fitted.location[is_poor], fitted.factor[is_poor])
-            rows = MixedRows(near, FullRows(near.location, WIDER * near.factor))
-        return best
+                return
+            fitted = [rows.taken(is_poor) for rows in (*fitted, near)]
+            places, y, log_joint = places[is_poor], y[is_poor], log_joint[is_poor]
+
+    def _log_joint(self, x: Tensor, y: Tensor) -> Tensor:
+        """log p(y) p(x given y) at each row's draws (b, s, r), without the part of x alone, (b, s)."""
+        family = self.mixture.family
+        eta, normaliser = family.natural(self.decoder(self.coordinates.latent(y).flatten(0, 1)))
+        fit = torch.einsum("bp,bsp->bs", family.statistics(x), eta.unflatten(0, y.shape[:2]))
+        return fit - normaliser.view(fit.shape) + self.coordinates.log_prior(y)
 
     def _in_blocks(self, x: Tensor) -> Iterator[Tensor]:
         width = self.n_draws * (2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1])
         return iter(x.split(max(1, NUMBERS_PER_BLOCK // width)) if len(x) else ())
 
     def _shared(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The prior's draws (m, k) that go beside a row's own, their outputs, and noise of successive proposals, (r, s, c)."""
+        """The prior's draws (m, k) that go beside a row's own in `blocks`, their outputs, and the noise of these, (s, c)."""
         shared = self.of_prior[:DEFENSIVE_DRAWS]
-        n_coordinates = self.coordinates.of(shared).shape[1]
-        noise = torch.stack([normal_scores(self.n_draws, n_coordinates, seed) for seed in range(REFITS + 1)])
+        noise = normal_scores(self.n_draws, self.coordinates.of(shared).shape[1])
         return shared, self.decoder(shared), noise.to(shared)
 
     def _block(self, x: Tensor, rows: Rows, shared: Tensor, shared_output: Tensor, noise: Tensor) -> Block:
@@ -200,50 +252,29 @@ class LocalDraws:
         return Block(x, z, shared, log_ratio, self.decoder(z.flatten(0, 1)), shared_output)
 
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-likelihood (n,) and its standard error (n,)."""
+        """Log-likelihood (n,) and its standard error (n,), with own draws where the error of the pool's is large."""
         log_density, error, _, _ = self._estimates(x)
         return log_density, error
 
     def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Both, and Pareto k-hat of the weights of the estimate that is chosen, (n,)."""
-        log_density, error, local, log_weights = self._estimates(x)
+        """Both, and Pareto k-hat of the weights of the estimate, (n,)."""
+        log_density, error, poor, tail_of_poor = self._estimates(x)
         tail = torch.empty_like(error)
         is_pooled = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        is_pooled[local] = False
-        tail[local], tail[is_pooled] = tail_of(log_weights), self.mixture.tail(x[is_pooled])
+        is_pooled[poor] = False
+        tail[poor], tail[is_pooled] = tail_of_poor, self.mixture.tail(x[is_pooled])
         return log_density, error, tail
 
-    def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
-        """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
-        means, family = self.mixture.means(x, n_draws, rng), self.mixture.family
-        poor = torch.nonzero(~(self.mixture.log_density(x)[1] <= COARSE_ERROR))[:, 0]
-        parts = []
-        for block in self.blocks(x[poor]):
-            index = inverted(torch.softmax(block.log_weights(family, 1.0), 1), n_draws, rng)
-            own = family.mean(block.own_output).unflatten(0, block.own.shape[:2])
-            shared = family.mean(block.shared_output).expand(len(own), -1, -1)
-            parts.append(torch.cat([own, shared], 1).gather(1, index[:, :, None].expand(-1, -1, own.shape[2])))
-        if parts:
-            means[poor] = torch.cat(parts)
-        return means
-
     def _estimates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Estimates and errors, (n,); places (l,) of the rows whose own draws give them, and the weights of these (l, s + m).
-
-        The prior's draws alone give the estimate where their error is small, and where that of a row's own is more than twice as
-        large, or cannot be told: the prior's are more, and do not tell of a mode that none of them has met.
-        """
+        """Estimates and errors, (n,); places (l,) of the rows with draws of their own, and k-hat of these, (l,)."""
         log_density, error = self.mixture.log_density(x)
         poor = torch.nonzero(~(error <= GOOD_ERROR))[:, 0]
-        log_weights = self.own_weights(x[poor])
-        own_error, pool_error = _doubt(log_weights), error[poor]
-        untold = own_error >= UNTOLD
-        pool_error[untold] += UNTOLD * (self.mixture.tail(x[poor[untold]]) > LARGEST_TAIL)
-        is_better = own_error < CLEARLY_ABOVE * pool_error
-        local, log_weights = poor[is_better], log_weights[is_better]
-        log_density[local] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[local])
-        error[local] = relative_error(size(log_weights), log_weights.shape[1])
-        return log_density, error, local, log_weights
+        tail = torch.empty_like(error[poor])
+        for places, _, log_weights in self.adapted(x[poor]):
+            log_density[poor[places]] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[poor[places]])
+            error[poor[places]] = relative_error(size(log_weights), log_weights.shape[1])
+            tail[places] = tail_of(log_weights)
+        return log_density, error, poor, tail
 
 
 def _doubt(log_weights: Tensor) -> Tensor:

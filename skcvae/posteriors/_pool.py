@@ -62,6 +62,18 @@ class Scores:
         """Index of each row's largest score, (n,)."""
         return torch.cat([scores.argmax(1) for scores in self._blocks(statistics)])
 
+    def n_heavy(self, statistics: Tensor, left_out: float) -> Tensor:
+        """How many of the heaviest draws of each row have all of its weight but a share, (n,)."""
+        if len(statistics) == 0:
+            return torch.empty(0, dtype=torch.long, device=statistics.device)
+        sorted_weights = (weights.sort(1, descending=True)[0] for weights in self.blocks(statistics))
+        return torch.cat([(weights.cumsum(1) < 1 - left_out).sum(1) + 1 for weights in sorted_weights]).clamp(max=len(self.bias))
+
+    def heaviest(self, statistics: Tensor, n_draws: int) -> tuple[Tensor, Tensor]:
+        """Scores of the heaviest draws of n rows, n of 1 or more, and their places, both (n, n_draws)."""
+        parts = [scores.topk(n_draws, 1) for scores in self._blocks(statistics)]
+        return torch.cat([values for values, _ in parts]), torch.cat([places for _, places in parts])
+
     def largest(self, statistics: Tensor) -> Tensor:
         """Largest score of each row, (n,)."""
         return torch.cat([scores.amax(1) for scores in self._blocks(statistics)])
@@ -135,12 +147,18 @@ class Mixture:
         """Pareto k-hat of the weights of each standardised row, (n,)."""
         return torch.cat([tail_of(block.log()) for block in self.scores.blocks(self.family.statistics(x))]) if len(x) else x[:, 0]
 
+    def places(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
+        """Places of draws of z from p(z given x) of each standardised row, (n, n_draws)."""
+        return torch.cat([inverted(weights, n_draws, rng) for weights in self.scores.blocks(self.family.statistics(x))])
+
     def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
         """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
-        key, blocks = self.scores.key, self.scores.blocks(self.family.statistics(x))
-        index = torch.cat([inverted(weights, n_draws, rng) for weights in blocks])
-        means = self.family.mean_at(self.scores.factor * key[index.flatten()].to(x))
-        return means.unflatten(0, index.shape)
+        return self.means_at(self.places(x, n_draws, rng))
+
+    def means_at(self, places: Tensor) -> Tensor:
+        """The decoder's means at draws of these places (n, s), (n, s, d)."""
+        key = self.scores.key[places.flatten()].to(self.scores.bias)
+        return self.family.mean_at(self.scores.factor * key).unflatten(0, places.shape)
 
     def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`log_density`, and `tail`."""

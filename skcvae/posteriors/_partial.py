@@ -1,0 +1,208 @@
+r"""Rows of which some cells are missing: the density of what is observed, and draws of what is not.
+
+All of it follows the law of samples, :math:`p(x, z) = p(z)\, p(x \mid z)` with matched noise,
+
+.. math:: p(z \mid x_o) \propto p(z)\, p(x_o \mid z), \qquad x_m \sim p(x_m \mid x_o, z),
+
+without the prior's potential of the coupling: that one is large between the modes, and only the cost of a whole row cancels it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skcvae._place import as_array
+from skcvae.likelihoods import Family, Given
+from skcvae.posteriors._coordinates import Coordinates, Gaussian
+from skcvae.posteriors._encoder import Laplace, robust_gaussian
+from skcvae.posteriors._local import FromPool, LocalDraws
+from skcvae.posteriors._pool import Mixture, Scores
+
+Array = NDArray[np.float64]
+#: Draws of the pool that answer for rows with missing cells, at most: each pattern of these has keys of its own.
+MOST_DRAWS = 2**12
+#: Above this error, that of 25 effective draws, the pool's draws are too coarse for what is missing.
+COARSE_ERROR = 0.2
+#: The probability above which a row is no broad noise.
+CLEARLY_KEPT = 0.99
+#: Draws of z that a mean of missing cells is the average of.
+DRAWS_OF_MEAN = 128
+#: Numbers that draws of missing cells hold at once: 16 MiB.
+NUMBERS_AT_ONCE = 2**21
+
+
+@dataclass(frozen=True, eq=False)
+class Partial:
+    """What answers for rows of which some columns are observed, in double precision.
+
+    Attributes
+    ----------
+    decoder : nn.Module
+    family : Family, of samples with matched noise
+    coordinates : Coordinates
+    draws : Tensor of shape (m, k), of the prior
+    log_weights : Tensor of shape (m,)
+    is_local : bool, whether rows may have draws of their own
+    """
+
+    decoder: nn.Module
+    family: Family
+    coordinates: Coordinates
+    draws: Tensor
+    log_weights: Tensor
+    is_local: bool
+
+    @classmethod
+    def of(
+        cls, decoder: nn.Module, family: Family, coordinates: Coordinates, draws: Tensor, log_weights: Tensor, is_local: bool
+    ) -> Partial:
+        """By the first draws; by all of them where they are weighted, as atoms are."""
+        if coordinates.distribution is not None:
+            draws, log_weights = draws[:MOST_DRAWS], log_weights[:MOST_DRAWS]
+        return cls(decoder, family, coordinates, draws, torch.log_softmax(log_weights, 0), is_local)
+
+    @functools.cached_property
+    def output(self) -> Tensor:
+        """The decoder's output at the draws, (m, p)."""
+        result: Tensor = self.decoder(self.draws)
+        return result
+
+    @functools.cached_property
+    def prior(self) -> Gaussian:
+        """Moments of the prior in the coordinates of proposals."""
+        return robust_gaussian(self.coordinates.of(self.draws))
+
+    def conditioned(self, observed: NDArray[np.bool_]) -> Conditioned:
+        """What answers for rows of which these columns (d,) are observed; some are, and some are not."""
+        given = self.family.given(observed)
+        family, selected = given.family.to(self.draws), given.selected.to(self.draws)
+        key, normaliser = family.natural(selected(self.output))
+        mixture = Mixture(Scores(key, self.log_weights - normaliser), family)
+        if not self.is_local:
+            return Conditioned(given, mixture, self)
+        decoder = nn.Sequential(self.decoder, selected)
+        laplace = Laplace(decoder, family, self.coordinates, self.prior)
+        near = FromPool(laplace, mixture, self.draws)
+        return Conditioned(given, LocalDraws(near, self.coordinates, decoder, self.draws, mixture), self)
+
+    def completed(self, X: Array, n_draws: int, rng: np.random.Generator) -> Array:
+        """Rows (n, d) with NaN where cells are missing, with draws of these given the others, (n, n_draws, d)."""
+        result = np.repeat(X[:, None], n_draws, 1)
+        for observed, places in patterns(X):
+            if not observed.any():
+                result[places] = self._sampled(len(places) * n_draws, rng).reshape(len(places), n_draws, -1)
+            elif not observed.all():
+                conditioned = self.conditioned(observed)
+                for some in _blocks(places, n_draws * X.shape[1]):
+                    result[np.ix_(some, np.arange(n_draws), ~observed)] = conditioned.drawn(X[some], n_draws, rng)
+        return result
+
+    def expected(self, X: Array, rng: np.random.Generator) -> Array:
+        """The same with the means of missing cells given the others, (n, d)."""
+        result = np.array(X)
+        for observed, places in patterns(X):
+            if not observed.any():
+                result[places] = self._sampled(len(self.draws), rng).mean(0)
+            elif not observed.all():
+                conditioned = self.conditioned(observed)
+                for some in _blocks(places, DRAWS_OF_MEAN * X.shape[1]):
+                    result[np.ix_(some, ~observed)] = conditioned.expected(X[some], rng)
+        return result
+
+    def _sampled(self, n_samples: int, rng: np.random.Generator) -> Array:
+        """Whole rows, (n_samples, d), by the draws of the pool."""
+        weights = as_array(self.log_weights.exp())
+        index = rng.choice(len(weights), n_samples, p=weights / weights.sum())
+        rows = self.family.restore(as_array(self.family.noise(self.output[torch.as_tensor(index)], rng)))
+        return self.family.disturbed(rows, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """What answers for rows that have the same columns observed.
+
+    Attributes
+    ----------
+    given : Given
+    density : Mixture or LocalDraws, of the observed columns
+    whole : Partial
+    """
+
+    given: Given
+    density: Mixture | LocalDraws
+    whole: Partial
+
+    def standardised(self, X: Array) -> Tensor:
+        """The observed cells of rows (n, d) in the units of their likelihood, (n, o)."""
+        return torch.as_tensor(self.given.family.standardise(X[:, self.given.observed])).to(self.whole.draws)
+
+    def with_draws(self, n_draws: int) -> Mixture | LocalDraws:
+        """The density by so many draws of a row's own."""
+        return self.density.with_draws(n_draws) if isinstance(self.density, LocalDraws) else self.density
+
+    def drawn(self, X: Array, n_draws: int, rng: np.random.Generator) -> Array:
+        """Draws of the missing cells of rows (n, d) given those that are observed, (n, n_draws, q)."""
+        rows = np.repeat(X, n_draws, 0)
+        cells = self.given.drawn(self._outputs(X, n_draws, rng), rows, rng)
+        if self.given.background is not None:
+            is_broad = rng.random(len(rows)) >= np.repeat(self._kept(X), n_draws)
+            cells[is_broad] = self.given.drawn_broad(rows[is_broad], rng)
+        return cells.reshape(len(X), n_draws, -1)
+
+    def expected(self, X: Array, rng: np.random.Generator) -> Array:
+        """Means of the missing cells of rows (n, d) given those that are observed, (n, q)."""
+        rows = np.repeat(X, DRAWS_OF_MEAN, 0)
+        means = self.given.expected(self._outputs(X, DRAWS_OF_MEAN, rng), rows).reshape(len(X), DRAWS_OF_MEAN, -1).mean(1)
+        if self.given.background is None:
+            return means
+        kept = self._kept(X)[:, None]
+        result: Array = kept * means + (1 - kept) * self.given.expected_broad(X)
+        return result
+
+    def _outputs(self, X: Array, n_draws: int, rng: np.random.Generator) -> Tensor:
+        """The decoder's outputs at draws of z given the observed cells of rows (n, d), (n n_draws, p)."""
+        x = self.standardised(X)
+        if not isinstance(self.density, LocalDraws):
+            return self.whole.output[self.density.places(x, n_draws, rng).flatten()]
+        places, poor, z = self.density.sampled(x, n_draws, rng, COARSE_ERROR)
+        output = self.whole.output[places]
+        if len(poor):
+            output[poor] = self.whole.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        return output.flatten(0, 1)
+
+    def _kept(self, X: Array) -> Array:
+        """The probability that the model explains each row, by its observed cells, (n,).
+
+        Where the pool's draws, few of which are near a row, leave it in doubt, those of the row's own are asked.
+        """
+        family, cells, x = self.given.family, X[:, self.given.observed], self.standardised(X)
+        broad, volumes = family.broad(cells), family.log_volumes(cells)
+        assert family.background is not None, "asked where some rows are broad noise"
+        assert broad is not None, "which has a density"
+        pooled = self.density.mixture if isinstance(self.density, LocalDraws) else self.density
+        kept = family.background.kept(as_array(pooled.log_density(x)[0]) - volumes, broad)
+        doubtful = np.flatnonzero(kept < CLEARLY_KEPT)
+        if len(doubtful) and pooled is not self.density:
+            log_density = as_array(self.density.log_density(x[torch.as_tensor(doubtful)])[0])
+            kept[doubtful] = family.background.kept(log_density - volumes[doubtful], broad[doubtful])
+        return kept
+
+
+def _blocks(places: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:
+    """Places of rows, in parts of so many rows as hold few numbers of a width each."""
+    length = max(1, NUMBERS_AT_ONCE // width)
+    return [places[begin : begin + length] for begin in range(0, len(places), length)]
+
+
+def patterns(X: NDArray) -> list[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+    """Which columns (d,) are observed, and the places of the rows (n, d) of which these are, for each set of columns."""
+    observed, inverse = np.unique(~np.isnan(X), axis=0, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    ends = np.bincount(inverse.ravel(), minlength=len(observed)).cumsum()
+    return list(zip(observed, np.split(order, ends[:-1]), strict=True))
