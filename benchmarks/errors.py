@@ -51,8 +51,8 @@ def linear(k: int, seed: int) -> tuple[CoupledVAE, Array, Array, Array]:
         weight = (decoder(torch.eye(k, dtype=torch.float64)) - bias).T
     covariance = weight @ weight.T + family.scale.double() ** 2 * torch.eye(len(weight))
     x = fitted.standardised(X[:N_ROWS])
-    truth = MultivariateNormal(bias, covariance).log_prob(x).numpy() - family.log_volumes(X[:N_ROWS])
-    return model, X[:N_ROWS], truth, np.zeros(N_ROWS)
+    truth, error = family.in_units(X[:N_ROWS], MultivariateNormal(bias, covariance).log_prob(x).numpy(), np.zeros(N_ROWS))
+    return model, X[:N_ROWS], truth, error
 
 
 def network(activation: str, seed: int) -> tuple[CoupledVAE, Array, Array, Array]:

@@ -53,10 +53,7 @@ IMPUTERS: dict[str, Callable[[int], Any]] = {
     "iterative": lambda seed: IterativeImputer(max_iter=20, random_state=seed),
     "forest": lambda seed: IterativeImputer(ExtraTreesRegressor(50, random_state=seed), max_iter=10, random_state=seed),
 }
-MODELS: dict[str, Callable[[int], CoupledVAE]] = {
-    "CoupledVAE()": lambda seed: CoupledVAE(random_state=seed),
-    "CoupledVAE(5)": lambda seed: CoupledVAE(5, random_state=seed),
-}
+MODELS: dict[str, Callable[[int], CoupledVAE]] = {"CoupledVAE()": lambda seed: CoupledVAE(random_state=seed)}
 METHODS = [*IMPUTERS, *MODELS]
 
 

@@ -11,6 +11,7 @@ ORDER = (
     "pipeline",
     "grid_search",
     "dataframes",
+    "missing",
 )
 
 

@@ -258,7 +258,7 @@ def _inverse_factor(upper: Tensor) -> Tensor:
 def robust_gaussian(y: Tensor) -> Gaussian:
     """The Gaussian of draws y (m, r), in their precision; finite and of full rank for any draws.
 
-    A coordinate is cut off `CUT_OFF` robust deviations from its median, which touches no draw of a Gaussian; infinite ones come
+    A coordinate is cut off ten robust deviations from its median, which touches no draw of a Gaussian; infinite ones come
     there and NaN to the median. A covariance of fewer than four draws a coordinate is drawn towards its diagonal.
     """
     draws = y.detach().double()

@@ -27,11 +27,11 @@ COARSE_ERROR = 0.5
 LARGEST_TAIL, UNTOLD = 0.7, 1e3
 #: The share of the pool's weight that is left out beside a row's own draws, at most.
 LEFT_OUT = 1e-3
-#: Draws of the pool beside them, at least.
-FEWEST_POOLED = 16
+#: Draws of the pool beside them, at least and at most.
+FEWEST_POOLED, MOST_POOLED = 16, 512
 #: Times that a proposal is fitted to its own draws; effective draws a coordinate that a fit has, at least; and the ratio by which
 #: one half of a fitted proposal is wider.
-REFITS, EFFECTIVE_DRAWS, WIDER = 4, 8, 1.5
+REFITS, EFFECTIVE_DRAWS, WIDER = 6, 8, 1.5
 #: Halvings of an interval of temperatures.
 HALVINGS = 20
 #: Numbers that the draws of a block of rows may hold.
@@ -186,7 +186,8 @@ class LocalDraws:
     def adapted(self, x: Tensor, n_refits: int = REFITS) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         r"""Places (b,) of rows (n, d), with draws y (b, s, r) and logs of their weights (b, s); every row comes once.
 
-        The draws are s of a proposal q and the M of the pool, of which those are left out that weigh nothing,
+        The draws are s of a proposal q and the M of the pool, without those that weigh nothing; where more than 512 of them weigh
+        something, they are the first 512, and M is 512:
 
         .. math:: w(y) = \frac{p(y)\, p(x \mid y)}{M p(y) + s\, q(y)}
 
@@ -198,17 +199,25 @@ class LocalDraws:
         n_needed = self.mixture.scores.n_heavy(self.mixture.family.statistics(x), LEFT_OUT)
         n_pooled = 2 ** n_needed.clamp(min=FEWEST_POOLED).log2().ceil().long()  # of a row alone, whatever rows are beside it
         width = self.n_draws * (2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1])
-        for size in n_pooled.unique().tolist():
+        for size in n_pooled.clamp(max=2 * MOST_POOLED).unique().tolist():
             n_rows = max(1, NUMBERS_PER_BLOCK // (width + size * self.of_prior.shape[1]))
-            for places in torch.nonzero(n_pooled == size)[:, 0].split(n_rows):
-                yield from self._block_adapted(x, places, min(size, len(self.of_prior)), n_refits)
+            is_of_size = n_pooled == size if size <= MOST_POOLED else n_pooled > MOST_POOLED
+            for places in torch.nonzero(is_of_size)[:, 0].split(n_rows):
+                yield from self._block_adapted(x, places, size, n_refits)
 
-    def _block_adapted(self, X: Tensor, places: Tensor, n_pooled: int, n_refits: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """The same of some rows, with so many draws of the pool."""
-        statistics, log_size = self.mixture.family.statistics(X[places]), math.log(len(self.of_prior))
-        log_pool, index = self.mixture.scores.heaviest(statistics, n_pooled)
-        y = self.coordinates.of(self.of_prior)[index]
-        log_joint = log_pool + log_size + self.coordinates.log_prior(y)
+    def _pooled(self, statistics: Tensor, n_draws: int) -> tuple[Tensor, Tensor, int]:
+        """Scores (b, m) and places (b, m) of the draws of the pool that go beside rows' own, and as how many they count."""
+        n_all, scores = len(self.of_prior), self.mixture.scores
+        if n_draws <= MOST_POOLED:
+            return *scores.heaviest(statistics, min(n_draws, n_all)), n_all
+        first = torch.arange(min(MOST_POOLED, n_all), device=statistics.device)
+        return scores.at(statistics, first), first.expand(len(statistics), -1), len(first)
+
+    def _block_adapted(self, X: Tensor, places: Tensor, n_draws: int, n_refits: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The same of some rows, with so many draws of the pool, or the first of them where these are too many."""
+        log_pool, index, n_counted = self._pooled(self.mixture.family.statistics(X[places]), n_draws)
+        y, n_pooled = self.coordinates.of(self.of_prior)[index], index.shape[1]
+        log_joint = log_pool + math.log(len(self.of_prior)) + self.coordinates.log_prior(y)
         fitted: list[FullRows] = []
         for seed in range(n_refits + 1):
             x, noise = X[places], normal_scores(self.n_draws, y.shape[2], seed).to(y)
@@ -216,7 +225,7 @@ class LocalDraws:
             proposals: list[Rows] = [self.proposal(x), *widened]
             own = proposals[-1].draw(noise)[0]
             y, log_joint = torch.cat([y, own], 1), torch.cat([log_joint, self._log_joint(x, own)], 1)
-            log_prior = log_size + self.coordinates.log_prior(y)
+            log_prior = math.log(n_counted) + self.coordinates.log_prior(y)
             log_own = torch.stack([rows.log_prob(y) for rows in proposals]) + math.log(len(noise))
             near, is_fitted = _fitted_gaussians(log_joint - torch.logaddexp(log_prior, torch.logsumexp(log_own, 0)), y)
             log_weights = log_joint - torch.logaddexp(log_prior, log_own[-1])

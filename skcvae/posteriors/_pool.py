@@ -74,6 +74,10 @@ class Scores:
         parts = [scores.topk(n_draws, 1) for scores in self._blocks(statistics)]
         return torch.cat([values for values, _ in parts]), torch.cat([places for _, places in parts])
 
+    def at(self, statistics: Tensor, places: Tensor) -> Tensor:
+        """Scores of n rows at draws of some places (m,), (n, m)."""
+        return self.factor * (statistics @ self.key[places].to(statistics).T) + self.bias[places]
+
     def largest(self, statistics: Tensor) -> Tensor:
         """Largest score of each row, (n,)."""
         return torch.cat([scores.amax(1) for scores in self._blocks(statistics)])
