@@ -128,7 +128,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             def means(block: NDArray) -> NDArray:
                 return as_array(model.inference.mean(model.standardised(block)))
 
-            return _memory.in_blocks(rows, lambda block: self._averaged(block, means))
+            return _memory.in_blocks(rows, self._averaging(rows, means))
 
     def inverse_transform(self, Z: ArrayLike) -> NDArray:
         r"""Decoder means, :math:`E[x \mid z]`.
@@ -166,7 +166,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             def means(block: NDArray) -> NDArray:
                 return model.restored(model.inference.reconstruction(model.standardised(block)))
 
-            return _memory.in_blocks(rows, lambda block: self._averaged(block, means))
+            return _memory.in_blocks(rows, self._averaging(rows, means))
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
@@ -209,7 +209,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             def one_each(completed: NDArray) -> NDArray:
                 return draws(completed.reshape(-1, completed.shape[2]), 1).reshape(len(completed), n_samples, -1)
 
-            return _memory.in_blocks(rows, lambda block: self._answered(block, draws, one_each, n_samples, rng))
+            return _memory.in_blocks(rows, self._completing(rows, draws, one_each, n_samples, rng))
 
     def sample(
         self,
@@ -453,38 +453,44 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         assert found is not None, "in double precision there is one"
         return found
 
-    def _answered(
+    def _completing(
         self,
-        block: NDArray,
+        rows: NDArray,
         whole: Callable[[NDArray], NDArray],
         partial: Callable[[NDArray], NDArray],
         n_completions: int,
         rng: np.random.Generator,
-    ) -> NDArray:
-        """Answers for rows (n, d): of whole ones, and of the completions (l, n_completions, d) of those with missing cells."""
-        is_partial = np.isnan(block).any(1)
-        if not is_partial.any():
-            return whole(block)
-        places = np.flatnonzero(is_partial)
-        parts = np.array_split(places, math.ceil(len(places) * n_completions * block.shape[1] / _memory.NUMBERS_AT_ONCE))
-        found = []
-        for part in parts:
-            completed = self._partial.completed(block[part].astype(np.float64), n_completions, rng)
-            found.append(partial(completed.astype(block.dtype)))
-        result = np.empty((len(block), *found[0].shape[1:]), found[0].dtype)
-        result[places] = np.concatenate(found)
-        if not is_partial.all():
-            result[~is_partial] = whole(block[~is_partial])
-        return result
+    ) -> Callable[[NDArray], NDArray]:
+        """What answers for blocks of rows (n, d): of whole ones, and of completions (l, n_completions, d) of those with holes."""
+        if not check.has_missing(rows):
+            return whole
 
-    def _averaged(self, block: NDArray, whole: Callable[[NDArray], NDArray]) -> NDArray:
-        """Answers (n, r) for rows (n, d), averaged over completions where cells are missing."""
+        def answer(block: NDArray) -> NDArray:
+            is_partial = np.isnan(block).any(1)
+            if not is_partial.any():
+                return whole(block)
+            places = np.flatnonzero(is_partial)
+            n_parts = math.ceil(len(places) * n_completions * block.shape[1] / _memory.NUMBERS_AT_ONCE)
+            found = []
+            for part in np.array_split(places, n_parts):
+                completed = self._partial.completed(np.ascontiguousarray(block[part], dtype=np.float64), n_completions, rng)
+                found.append(partial(completed.astype(block.dtype)))
+            result = np.empty((len(block), *found[0].shape[1:]), found[0].dtype)
+            result[places] = np.concatenate(found)
+            if not is_partial.all():
+                result[~is_partial] = whole(block[~is_partial])
+            return result
+
+        return answer
+
+    def _averaging(self, rows: NDArray, whole: Callable[[NDArray], NDArray]) -> Callable[[NDArray], NDArray]:
+        """The same with answers (n, r) averaged over completions."""
 
         def mean(completed: NDArray) -> NDArray:
             flat = whole(completed.reshape(-1, completed.shape[2]))
             return flat.reshape(len(completed), N_COMPLETIONS, -1).mean(1)
 
-        return self._answered(block, whole, mean, N_COMPLETIONS, np.random.default_rng(0))
+        return self._completing(rows, whole, mean, N_COMPLETIONS, np.random.default_rng(0))
 
     def _checked_latent(self, Z: ArrayLike) -> NDArray:
         check_is_fitted(self)

@@ -486,6 +486,11 @@ def check_varying(X: NDArray) -> None:
         )
 
 
+def has_missing(X: NDArray) -> bool:
+    """Whether a cell of rows (n, d) is missing."""
+    return X.dtype.kind == "f" and any(bool(np.isnan(block).any()) for block in blocks(X))
+
+
 def check_observed(X: NDArray, names: Iterable[str] | None) -> None:
     """ValueError where a column has no observed cell, which a fit could say nothing of."""
     is_empty = np.ones(X.shape[1], bool)

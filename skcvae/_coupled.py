@@ -266,7 +266,7 @@ class CoupledVAE(LatentVariableModel):
 
     @available_if(_has_atoms)
     def predict(self, X: ArrayLike) -> NDArray[np.intp]:
-        """The most probable atom of each row; only with a prior on atoms.
+        """The most probable atom of each row, averaged over what is missing; only with a prior on atoms.
 
         Parameters
         ----------
@@ -276,10 +276,13 @@ class CoupledVAE(LatentVariableModel):
         -------
         array of shape (n,), indices of the prior's atoms
         """
-        rows = self._checked(X, allow_missing=False)
+        rows = self._checked(X)
         with self._answering(rows.dtype) as model:
             inference = cast(PoolInference, model.inference)
-            return _memory.in_blocks(rows, lambda block: as_array(inference.most_probable(model.standardised(block))), np.intp)
+            if not check.has_missing(rows):
+                return _memory.in_blocks(rows, lambda block: as_array(inference.most_probable(model.standardised(block))), np.intp)
+            probabilities = self._averaging(rows, lambda block: as_array(inference.probabilities(model.standardised(block))))
+            return _memory.in_blocks(rows, lambda block: probabilities(block).argmax(1), np.intp)
 
     @property
     def coupling_(self) -> Coupling:

@@ -29,7 +29,7 @@ from skcvae._context import computing
 from skcvae._crossfit import CANDIDATES, Comparison, Halved, Trials, cross_fitted, farthest_column, rows_alone, scored
 from skcvae._data import Data, Judges, Table, representative
 from skcvae._fitted import Evidence, Fit
-from skcvae._missing import completed, has_missing, redrawn
+from skcvae._missing import completed, redrawn
 from skcvae._place import Place
 from skcvae._threads import apart
 from skcvae._training import Course, Diverged, Pace, Root
@@ -197,7 +197,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
         The draws are those of the last fit where one goes on from it.
         """
-        if not has_missing(table.X):
+        if not check.has_missing(table.X):
             return table
         names = getattr(self, "feature_names_in_", None)
         check.check_observed(table.X, names)

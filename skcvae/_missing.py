@@ -24,11 +24,6 @@ MOST_QUANTILES = 1000
 SMALLEST_EIGENVALUE = 0.01
 
 
-def has_missing(X: NDArray) -> bool:
-    """Whether a cell of rows (n, d) is missing."""
-    return X.dtype.kind == "f" and bool(np.isnan(X).any())
-
-
 def completed(table: Table, fit: Callable[[Table, int], Fit], rng: np.random.Generator) -> Table:
     """The rows with draws of their missing cells, after some short fits to rows that were completed so before."""
     X = np.ascontiguousarray(table.X, dtype=np.float64)

@@ -477,3 +477,16 @@ def test_the_state_of_generators_is_left(X):
     model.fit(rows).impute(rows)
     np.testing.assert_array_equal(before[0], np.random.get_state()[1])  # noqa: NPY002
     assert torch.equal(before[1], torch.get_rng_state())
+
+
+def test_the_most_probable_atom_of_a_partial_row():
+    """Of two atoms that the observed column tells apart; where nothing is observed, the more frequent one."""
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(-3, 0.3, size=(70, 3)), rng.normal(3, 0.3, size=(30, 3))])
+    atoms = (np.array([[-1.0], [1.0]]), np.array([0.7, 0.3]))
+    model = CoupledVAE(prior=atoms, likelihood="gaussian", max_iter=100, random_state=0).fit(X)
+    low, high = model.predict(X[:1])[0], model.predict(X[-1:])[0]
+    assert low != high
+    rows = np.array([[-3, np.nan, np.nan], [np.nan, 3, np.nan], [np.nan, np.nan, np.nan], [3, 3, 3]], float)
+    np.testing.assert_array_equal(model.predict(rows), [low, high, low, high])
+    np.testing.assert_array_equal(model.predict(rows[3:]), [high])

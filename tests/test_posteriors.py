@@ -285,7 +285,7 @@ def test_tails_are_of_the_weights_that_are_summed(linear):
     inference, x = model._fitted.at(HOST).inference, model._fitted.at(HOST).standardised(X[:40])
     local = np.empty(len(x))
     for places, _, log_weights in inference.local.adapted(x):
-        local[places] = pareto_k(log_weights.numpy())
+        local[places.numpy()] = pareto_k(log_weights.numpy())
     pooled = inference.local.mixture.tail(x).numpy()
     *density, tail = inference.density().log_density_with_tail(x)
     for found, expected in zip(density, inference.density().log_density(x), strict=True):

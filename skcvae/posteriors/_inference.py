@@ -127,6 +127,10 @@ class PoolInference(Inference):
         for block in self.coupling.blocks(self.family.statistics(x)):
             yield block, self.pool.draws
 
+    def probabilities(self, x: Tensor) -> Tensor:
+        """Weights of the draws, (n, m)."""
+        return torch.cat(list(self.coupling.blocks(self.family.statistics(x))))
+
     def most_probable(self, x: Tensor) -> Tensor:
         """Index of the draw with the largest weight, (n,)."""
         return self.coupling.most_probable(self.family.statistics(x))
