@@ -262,6 +262,9 @@ def exponential(n_samples, random_state):
 
 X = np.random.default_rng(0).random((60, 4)) * 0.4 + 0.5 * np.random.default_rng(1).integers(0, 2, size=(60, 1))
 ROWS = X[::4]
+#: The same with missing cells, and a row of nothing else.
+HOLES = np.where(np.random.default_rng(3).random(ROWS.shape) < 0.3, np.nan, ROWS)
+HOLES[1] = np.nan
 QUICK = {"max_iter": 20, "hidden_layer_sizes": (8,), "random_state": 0, "pool_size": 256, "likelihood": "gaussian"}
 SHORT = {"polish_rounds": 1, "max_draws": 2048}
 STEPS = {"max_iter": 10, "hidden_layer_sizes": (8,)}
@@ -356,6 +359,10 @@ QUESTIONS = {
     "posterior, sample": lambda model: model.posterior(ROWS).sample(3, random_state=0),
     "sample_posterior": lambda model: model.sample_posterior(ROWS, 3, random_state=0),
     "score_samples": lambda model: np.column_stack(model.score_samples(ROWS, return_std=True)),
+    "score_samples of partial rows": lambda model: model.score_samples(HOLES),
+    "impute": lambda model: model.impute(HOLES),
+    "sample_conditional": lambda model: model.sample_conditional(HOLES, 3, random_state=0),
+    "transform of partial rows": lambda model: model.transform(HOLES),
     **{
         f"sample, {noise}, {source}": sampled(noise, source)
         for noise in ("matched", "model", "mean")
