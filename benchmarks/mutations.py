@@ -37,6 +37,7 @@ TESTS = [
         "sample_weight",
         "tables",
         "noise",
+        "missing",
     )
 ]
 #: Tests that come first for a file or a room, as they are the likeliest to fail.
@@ -48,6 +49,7 @@ LIKELIEST = {
     "_autoencoder.py": ("autoencoders",),
     "likelihoods": ("likelihoods", "tables", "noise"),
     "_crossfit.py": ("noise",),
+    "_missing.py": ("missing",),
     "_fitting.py": ("noise",),
     "transport": ("transport", "propositions", "weights"),
     "_amortise.py": ("autoencoders", "encoders"),
@@ -98,11 +100,7 @@ MUTATIONS = [
     ("posteriors/_pool.py", "weights.double().cumsum(1)", "weights.double().square().cumsum(1)"),
     ("posteriors/_inference.py", "(1 - self.softness) * (normaliser", "(normaliser"),
     ("posteriors/_local.py", "coordinates.latent(y), log_p - log_mixture", "coordinates.latent(y), -log_mixture"),
-    (
-        "posteriors/_local.py",
-        "is_better = own_error < CLEARLY_ABOVE * pool_error",
-        "is_better = own_error > CLEARLY_ABOVE * pool_error",
-    ),
+    ("posteriors/_local.py", "torch.logaddexp(log_prior, log_own[-1])", "log_own[-1]"),
     ("posteriors/_encoder.py", "+ 0.5 * self._white(y)", "+ self._white(y)"),
     ("posteriors/_encoder.py", "candidates = y - torch.tensor(STEP", "candidates = y + torch.tensor(STEP"),
     ("posteriors/_conditional.py", "0.5 * (trace + distance - location.shape[1])", "0.5 * (trace + distance)"),
@@ -157,6 +155,17 @@ MUTATIONS = [
     ("likelihoods/_family.py", "kept * error, 0.0)", "error, 0.0)"),
     ("likelihoods/_family.py", "rng.random(len(X)) < self.background.share", "rng.random(len(X)) > self.background.share"),
     ("_data.py", "torch.logaddexp(self.log_kept + values", "torch.logaddexp(values"),
+    ("posteriors/_local.py", "log_pool + math.log(len(self.of_prior))", "log_pool"),
+    ("posteriors/_partial.py", "self.log_weights - normaliser", "self.log_weights + normaliser"),
+    ("posteriors/_partial.py", "kept * means + (1 - kept)", "means + (1 - kept)"),
+    ("_fitted.py", "self.pool.log_density + matched", "self.pool.log_coupling + matched"),
+    ("likelihoods/_gaussian.py", "slope=family.unit * R", "slope=R"),
+    ("likelihoods/_gaussian.py", "solve_triangular(factor, R[observed], lower=True)", "R[observed]"),
+    ("likelihoods/_given.py", "+ residual @ self.gain.T", "- residual @ self.gain.T"),
+    ("likelihoods/_rows.py", "- gain @ beside.T", "+ gain @ beside.T"),
+    ("likelihoods/_background.py", "marginal._distance(y)) / (self.degrees + n_observed)", "marginal._distance(y)) / self.degrees"),
+    ("_missing.py", "scores[np.ix_(places, observed)] @ gain.T + noise", "noise"),
+    ("_missing.py", "range(N_ROUNDS)", "range(0)"),
 ]
 
 

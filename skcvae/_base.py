@@ -111,7 +111,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         _persistence.save(self, path)
 
     def transform(self, X: ArrayLike) -> NDArray:
-        r"""Posterior means, :math:`E[z \mid x]`.
+        r"""Posterior means, :math:`E[z \mid x]`; of a row with missing cells, averaged over draws of these given the others.
 
         Parameters
         ----------
@@ -260,7 +260,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         over the cached pool, or by draws from the row's own proposal, mixed with the prior's, where the pool's error is above 0.05
         nats and these do better. The estimate is biased low where few draws carry the weight; a warning says so when the median
         effective sample size is below 10. A row whose weights have a Pareto k-hat above 0.7 has an infinite error: its draws do
-        not say how far the estimate is off.
+        not say how far the estimate is off. Of a row with missing cells it is the density of those that are observed, and 0 where
+        there are none.
 
         Parameters
         ----------
