@@ -260,26 +260,26 @@ class LocalDraws:
         z, log_ratio = defensive_draws(rows, self.coordinates, shared, noise)
         return Block(x, z, shared, log_ratio, self.decoder(z.flatten(0, 1)), shared_output)
 
-    def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def log_density(self, x: Tensor, n_refits: int = REFITS) -> tuple[Tensor, Tensor]:
         """Log-likelihood (n,) and its standard error (n,), with own draws where the error of the pool's is large."""
-        log_density, error, _, _ = self._estimates(x)
+        log_density, error, _, _ = self._estimates(x, n_refits)
         return log_density, error
 
     def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Both, and Pareto k-hat of the weights of the estimate, (n,)."""
-        log_density, error, poor, tail_of_poor = self._estimates(x)
+        log_density, error, poor, tail_of_poor = self._estimates(x, REFITS)
         tail = torch.empty_like(error)
         is_pooled = torch.ones(len(x), dtype=torch.bool, device=x.device)
         is_pooled[poor] = False
         tail[poor], tail[is_pooled] = tail_of_poor, self.mixture.tail(x[is_pooled])
         return log_density, error, tail
 
-    def _estimates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _estimates(self, x: Tensor, n_refits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Estimates and errors, (n,); places (l,) of the rows with draws of their own, and k-hat of these, (l,)."""
         log_density, error = self.mixture.log_density(x)
         poor = torch.nonzero(~(error <= GOOD_ERROR))[:, 0]
         tail = torch.empty_like(error[poor])
-        for places, _, log_weights in self.adapted(x[poor]):
+        for places, _, log_weights in self.adapted(x[poor], n_refits):
             log_density[poor[places]] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[poor[places]])
             error[poor[places]] = relative_error(size(log_weights), log_weights.shape[1])
             tail[places] = tail_of(log_weights)

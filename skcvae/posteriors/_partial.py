@@ -188,8 +188,8 @@ class Conditioned:
         pooled = self.density.mixture if isinstance(self.density, LocalDraws) else self.density
         kept = family.background.kept(as_array(pooled.log_density(x)[0]) - volumes, broad)
         doubtful = np.flatnonzero(kept < CLEARLY_KEPT)
-        if len(doubtful) and pooled is not self.density:
-            log_density = as_array(self.density.log_density(x[torch.as_tensor(doubtful)])[0])
+        if len(doubtful) and isinstance(self.density, LocalDraws):
+            log_density = as_array(self.density.log_density(x[torch.as_tensor(doubtful)], n_refits=1)[0])
             kept[doubtful] = family.background.kept(log_density - volumes[doubtful], broad[doubtful])
         return kept
 
