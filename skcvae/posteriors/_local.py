@@ -36,6 +36,8 @@ REFITS, EFFECTIVE_DRAWS, WIDER = 6, 8, 1.5
 HALVINGS = 20
 #: Numbers that the draws of a block of rows may hold.
 NUMBERS_PER_BLOCK = 2**23
+#: Numbers that a draw takes within a decoder, at least.
+NUMBERS_PER_DRAW = 256
 
 
 def defensive_draws(rows: Rows, coordinates: Coordinates, of_prior: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,9 +200,8 @@ class LocalDraws:
         """
         n_needed = self.mixture.scores.n_heavy(self.mixture.family.statistics(x), LEFT_OUT)
         n_pooled = 2 ** n_needed.clamp(min=FEWEST_POOLED).log2().ceil().long()  # of a row alone, whatever rows are beside it
-        width = self.n_draws * (2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1])
         for size in n_pooled.clamp(max=2 * MOST_POOLED).unique().tolist():
-            n_rows = max(1, NUMBERS_PER_BLOCK // (width + size * self.of_prior.shape[1]))
+            n_rows = max(1, NUMBERS_PER_BLOCK // (self._width + size * self.of_prior.shape[1]))
             is_of_size = n_pooled == size if size <= MOST_POOLED else n_pooled > MOST_POOLED
             for places in torch.nonzero(is_of_size)[:, 0].split(n_rows):
                 yield from self._block_adapted(x, places, size, n_refits)
@@ -247,8 +248,12 @@ class LocalDraws:
         return fit - normaliser.view(fit.shape) + self.coordinates.log_prior(y)
 
     def _in_blocks(self, x: Tensor) -> Iterator[Tensor]:
-        width = self.n_draws * (2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1])
-        return iter(x.split(max(1, NUMBERS_PER_BLOCK // width)) if len(x) else ())
+        return iter(x.split(max(1, NUMBERS_PER_BLOCK // self._width)) if len(x) else ())
+
+    @property
+    def _width(self) -> int:
+        """Numbers that the draws of a row take, those within the decoder included."""
+        return self.n_draws * max(2 * self.mixture.scores.key.shape[1] + self.of_prior.shape[1], NUMBERS_PER_DRAW)
 
     def _shared(self) -> tuple[Tensor, Tensor, Tensor]:
         """The prior's draws (m, k) that go beside a row's own in `blocks`, their outputs, and the noise of these, (s, c)."""
