@@ -100,7 +100,7 @@ MUTATIONS = [
     ("posteriors/_pool.py", "weights.double().cumsum(1)", "weights.double().square().cumsum(1)"),
     ("posteriors/_inference.py", "(1 - self.softness) * (normaliser", "(normaliser"),
     ("posteriors/_local.py", "coordinates.latent(y), log_p - log_mixture", "coordinates.latent(y), -log_mixture"),
-    ("posteriors/_local.py", "torch.logaddexp(log_prior, log_own[-1])", "log_own[-1]"),
+    ("posteriors/_local.py", "torch.logaddexp(log_pooled, log_own[-1])", "log_own[-1]"),
     ("posteriors/_encoder.py", "+ 0.5 * self._white(y)", "+ self._white(y)"),
     ("posteriors/_encoder.py", "candidates = y - torch.tensor(STEP", "candidates = y + torch.tensor(STEP"),
     ("posteriors/_conditional.py", "0.5 * (trace + distance - location.shape[1])", "0.5 * (trace + distance)"),

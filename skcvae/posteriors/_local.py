@@ -218,18 +218,21 @@ class LocalDraws:
         """The same of some rows, with so many draws of the pool, or the first of them where these are too many."""
         log_pool, index, n_counted = self._pooled(self.mixture.family.statistics(X[places]), n_draws)
         y, n_pooled = self.coordinates.of(self.of_prior)[index], index.shape[1]
-        log_joint = log_pool + math.log(len(self.of_prior)) + self.coordinates.log_prior(y)
+        log_prior = self.coordinates.log_prior(y)
+        log_joint = log_pool + math.log(len(self.of_prior)) + log_prior
         fitted: list[FullRows] = []
         for seed in range(n_refits + 1):
             x, noise = X[places], normal_scores(self.n_draws, y.shape[2], seed).to(y)
             widened = (MixedRows(near, FullRows(near.location, WIDER * near.factor)) for near in fitted)
             proposals: list[Rows] = [self.proposal(x), *widened]
             own = proposals[-1].draw(noise)[0]
-            y, log_joint = torch.cat([y, own], 1), torch.cat([log_joint, self._log_joint(x, own)], 1)
-            log_prior = math.log(n_counted) + self.coordinates.log_prior(y)
+            of_own = self.coordinates.log_prior(own)
+            y, log_prior = torch.cat([y, own], 1), torch.cat([log_prior, of_own], 1)
+            log_joint = torch.cat([log_joint, of_own + self._log_fit(x, own)], 1)
+            log_pooled = math.log(n_counted) + log_prior
             log_own = torch.stack([rows.log_prob(y) for rows in proposals]) + math.log(len(noise))
-            near, is_fitted = _fitted_gaussians(log_joint - torch.logaddexp(log_prior, torch.logsumexp(log_own, 0)), y)
-            log_weights = log_joint - torch.logaddexp(log_prior, log_own[-1])
+            near, is_fitted = _fitted_gaussians(log_joint - torch.logaddexp(log_pooled, torch.logsumexp(log_own, 0)), y)
+            log_weights = log_joint - torch.logaddexp(log_pooled, log_own[-1])
             counted = torch.cat([log_weights[:, :n_pooled], log_weights[:, -len(noise) :]], 1)
             is_poor = is_fitted & ~(_doubt(counted) <= GOOD_ERROR) & (seed < n_refits)
             drawn = torch.cat([y[:, :n_pooled], own], 1)
@@ -238,14 +241,14 @@ class LocalDraws:
             if not is_poor.any():
                 return
             fitted = [rows.taken(is_poor) for rows in (*fitted, near)]
-            places, y, log_joint = places[is_poor], y[is_poor], log_joint[is_poor]
+            places, y, log_prior, log_joint = (part[is_poor] for part in (places, y, log_prior, log_joint))
 
-    def _log_joint(self, x: Tensor, y: Tensor) -> Tensor:
-        """log p(y) p(x given y) at each row's draws (b, s, r), without the part of x alone, (b, s)."""
+    def _log_fit(self, x: Tensor, y: Tensor) -> Tensor:
+        """log p(x given y) at each row's draws (b, s, r), without the part of x alone, (b, s)."""
         family = self.mixture.family
         eta, normaliser = family.natural(self.decoder(self.coordinates.latent(y).flatten(0, 1)))
         fit = torch.einsum("bp,bsp->bs", family.statistics(x), eta.unflatten(0, y.shape[:2]))
-        return fit - normaliser.view(fit.shape) + self.coordinates.log_prior(y)
+        return fit - normaliser.view(fit.shape)
 
     def _in_blocks(self, x: Tensor) -> Iterator[Tensor]:
         return iter(x.split(max(1, NUMBERS_PER_BLOCK // self._width)) if len(x) else ())
