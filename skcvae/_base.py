@@ -276,7 +276,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         log_likelihood : array of shape (n,), in nats, in the precision of X
         standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
-        rows, record = self._checked(X), self._record
+        log_density, error = self._scored(self._checked(X), return_std, n_draws)
+        return (log_density, error) if return_std else log_density
+
+    def _scored(self, rows: NDArray, return_std: bool, n_draws: int) -> tuple[NDArray, NDArray]:
+        """Log-likelihood of checked rows (n, d) and its error, both (n,)."""
+        record = self._record
         check.check_number("n_draws", n_draws, numbers.Integral, 0)
         has_tails = return_std and not record.prior.is_atomic
         with self._answering(rows.dtype) as model:
@@ -308,7 +313,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         warn_of_few_draws(record, "log-likelihood", size, "the score is biased low", of_density=True)
         if has_tails:
             error[tail[0] > posteriors.LARGEST_TAIL] = np.inf
-        return (log_density, error) if return_std else log_density
+        return log_density, error
 
     def score_conditional(
         self, X: ArrayLike, target: Any, *, return_std: bool = False, n_draws: int = posteriors.LOCAL_DRAWS
@@ -344,8 +349,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         names = getattr(self, "feature_names_in_", None)
         given = _memory.as_floats(np.array(rows))
         given[:, check.check_columns("target", target, rows.shape[1], names)] = np.nan
-        both, both_error = self.score_samples(rows, return_std=True, n_draws=n_draws)
-        observed, observed_error = self.score_samples(given, return_std=True, n_draws=n_draws)
+        both, both_error = self._scored(rows, return_std, n_draws)
+        observed, observed_error = self._scored(given, return_std, n_draws)
         difference = both - observed
         return (difference, np.hypot(both_error, observed_error)) if return_std else difference
 
@@ -471,7 +476,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             if not is_partial.any():
                 return whole(block)
             places = np.flatnonzero(is_partial)
-            n_parts = math.ceil(len(places) * n_completions * block.shape[1] / _memory.NUMBERS_AT_ONCE)
+            n_parts = min(len(places), math.ceil(len(places) * n_completions * block.shape[1] / _memory.NUMBERS_AT_ONCE))
             found = []
             for part in np.array_split(places, n_parts):
                 completed = self._partial.completed(np.ascontiguousarray(block[part], dtype=np.float64), n_completions, rng)

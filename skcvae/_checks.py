@@ -248,7 +248,7 @@ def _with_nan(X: Any) -> Any:
         return np.ma.filled(X.astype(np.float64), np.nan)
     if isinstance(X, np.ndarray) and X.dtype.kind == "O":
         return np.frompyfunc(lambda entry: np.nan if type(entry).__name__ == "NAType" else entry, 1, 1)(X)
-    if hasattr(X, "notna") and hasattr(X, "dtypes") and any(dtype.kind == "O" for dtype in X.dtypes):
+    if hasattr(X, "notna") and hasattr(X, "columns") and any(dtype.kind == "O" for dtype in X.dtypes):
         return X.where(X.notna(), np.nan)
     return X
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from skcvae import _checks as check
 from skcvae import _memory, _phases, _random
-from skcvae._base import ROWS_CHECKED, LatentVariableModel, warn_of_coarse_posteriors
+from skcvae._base import N_COMPLETIONS, ROWS_CHECKED, LatentVariableModel, warn_of_coarse_posteriors
 from skcvae._callbacks import Watch
 from skcvae._data import Table, some
 from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
@@ -279,10 +279,15 @@ class CoupledVAE(LatentVariableModel):
         rows = self._checked(X)
         with self._answering(rows.dtype) as model:
             inference = cast(PoolInference, model.inference)
-            if not check.has_missing(rows):
-                return _memory.in_blocks(rows, lambda block: as_array(inference.most_probable(model.standardised(block))), np.intp)
-            probabilities = self._averaging(rows, lambda block: as_array(inference.probabilities(model.standardised(block))))
-            return _memory.in_blocks(rows, lambda block: probabilities(block).argmax(1), np.intp)
+
+            def whole(block: NDArray) -> NDArray:
+                return as_array(inference.most_probable(model.standardised(block)))
+
+            def partial(completed: NDArray) -> NDArray:
+                return np.array([as_array(inference.probabilities(model.standardised(row)).mean(0)).argmax() for row in completed])
+
+            answer = self._completing(rows, whole, partial, N_COMPLETIONS, np.random.default_rng(0))
+            return _memory.in_blocks(rows, answer, np.intp)
 
     @property
     def coupling_(self) -> Coupling:

@@ -199,14 +199,18 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """
         if not check.has_missing(table.X):
             return table
-        names = getattr(self, "feature_names_in_", None)
-        check.check_observed(table.X, names)
+        if not is_begun:
+            check.check_observed(table.X, getattr(self, "feature_names_in_", None))
         is_empty = np.isnan(table.X).all(1)
         if is_empty.any():
             check.warn(f"{is_empty.sum()} of {len(table.X)} rows have no observed cell, and are left out of the fit.")
             table = table.taken(~is_empty)
-        rng = _random.make_rng(self.random_state, COMPLETION)
+        rng = _random.make_rng(self.random_state, COMPLETION + (len(self._record.losses) if is_begun else 0))
         if is_begun:
+            n_features = self._record.family.n_features
+            with _told_of_mismatch():
+                if table.X.shape[1] != n_features:
+                    raise RuntimeError(f"X has {table.X.shape[1]} features, and had {n_features}")
             return redrawn(table, self._record, rng)
         model = copy.copy(self)
         if self.n_components == AUTO:
@@ -219,7 +223,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             pace.begin("missing cells", 1)
             return short(likelihood, filled, seed)
 
-        return completed(table, fit, rng)
+        filled = completed(table, fit, rng)
+        pace.close()
+        return filled
 
     def _split(self, data: Table, X_val: ArrayLike | None = None) -> tuple[Table, Table | None]:
         """The rows that are fitted, and those that are not: given as X_val, or held out by `early_stopping`, in their order."""

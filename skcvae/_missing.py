@@ -22,6 +22,8 @@ N_ROUNDS = 2
 MOST_QUANTILES = 1000
 #: Of correlations of pairs, the smallest eigenvalue.
 SMALLEST_EIGENVALUE = 0.01
+#: Observed cells that say whether a column takes few values, at least.
+FEWEST_OBSERVED = 20
 
 
 def completed(table: Table, fit: Callable[[Table, int], Fit], rng: np.random.Generator) -> Table:
@@ -48,6 +50,8 @@ def _by_copula(X: Array, rng: np.random.Generator) -> Array:
     """
     ranks = QuantileTransformer(n_quantiles=min(MOST_QUANTILES, len(X)), output_distribution="normal", subsample=None)
     scores = ranks.fit_transform(X)
+    mean = np.nanmean(scores, axis=0)  # far from 0 where many cells have one value
+    scores -= mean
     correlation = _correlation(scores)
     for observed, places in patterns(X):
         if observed.all():
@@ -55,7 +59,7 @@ def _by_copula(X: Array, rng: np.random.Generator) -> Array:
         _, gain, factor = gaussian_parts(correlation, observed)
         noise = rng.standard_normal((len(places), len(factor))) @ factor.T
         scores[np.ix_(places, ~observed)] = scores[np.ix_(places, observed)] @ gain.T + noise
-    return _snapped(np.where(np.isnan(X), ranks.inverse_transform(scores), X), X)
+    return _snapped(np.where(np.isnan(X), ranks.inverse_transform(scores + mean), X), X)
 
 
 def _correlation(scores: Array) -> Array:
@@ -78,7 +82,8 @@ def _snapped(filled: Array, X: Array) -> Array:
     for column, cells in zip(filled.T, X.T, strict=True):
         values = np.unique(cells[~np.isnan(cells)])
         is_missing = np.isnan(cells)
-        if is_missing.any() and len(values) ** 2 <= (~is_missing).sum():
+        n_observed = int((~is_missing).sum())
+        if is_missing.any() and n_observed >= FEWEST_OBSERVED and len(values) ** 2 <= n_observed:
             middles = (values[1:] + values[:-1]) / 2
             column[is_missing] = values[np.searchsorted(middles, column[is_missing])]
     return filled

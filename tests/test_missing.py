@@ -248,10 +248,10 @@ def test_broad_noise_given_some_columns():
     rng = np.random.default_rng(0)
     found = Background.of(rng.standard_t(3, size=(500, 4)) @ rng.normal(size=(4, 4)), None, np.full(4, 1e-3))
     observed, y = np.array([True, False, False, True]), rng.normal(size=(6, 4))
-    location, factor, degrees = found.given(observed, y[:, observed])
+    location, width, factor, degrees = found.given(observed, y[:, observed])
     given = [
-        multivariate_t(loc, root @ root.T, df=degrees).logpdf(row[~observed])
-        for loc, root, row in zip(location, factor, y, strict=True)
+        multivariate_t(loc, wide**2 * factor @ factor.T, df=degrees).logpdf(row[~observed])
+        for loc, wide, row in zip(location, width, y, strict=True)
     ]
     np.testing.assert_allclose(found.marginal(observed).log_density(y[:, observed]) + given, found.log_density(y), atol=1e-9)
     joint = [multivariate_t(found.location, found.scatter, df=found.degrees).logpdf(row) for row in y]
@@ -490,3 +490,47 @@ def test_the_most_probable_atom_of_a_partial_row():
     rows = np.array([[-3, np.nan, np.nan], [np.nan, 3, np.nan], [np.nan, np.nan, np.nan], [3, 3, 3]], float)
     np.testing.assert_array_equal(model.predict(rows), [low, high, low, high])
     np.testing.assert_array_equal(model.predict(rows[3:]), [high])
+
+
+def test_small_parts_are_drawn_and_not_snapped(X):
+    """Of one observed cell nobody knows whether a column takes few values; and every part has noise of its own."""
+    model = quick(VAE).partial_fit(X)
+    part = X[:20].copy()
+    part[1:, 0] = np.nan
+    table, record = missing.Table(part), model._fitted
+    filled = missing.redrawn(table, record, np.random.default_rng(0)).X
+    assert len(np.unique(filled[:, 0])) == 20
+    first = model._completed(table, True).X
+    second = model.partial_fit(X)._completed(table, True).X
+    assert np.abs(np.corrcoef(first[1:, 0] - filled[1:, 0], second[1:, 0] - filled[1:, 0])[0, 1]) < 0.99
+    without = np.where(np.arange(5) == 2, np.nan, X[:30])
+    assert np.isfinite(model.partial_fit(without).transform(X[:3])).all()
+
+
+def test_other_columns_than_the_last_fit_had(X):
+    model = quick(CoupledVAE, warm_start=True).fit(X)
+    with pytest.raises(ValueError, match="X has 3 features, and had 5"):
+        model.fit(with_holes(X)[:, :3])
+
+
+def test_more_draws_than_fit_into_a_block_of_one_row(X, monkeypatch):
+    model = quick(CoupledVAE).fit(X)
+    monkeypatch.setattr("skcvae._memory.NUMBERS_AT_ONCE", 100)
+    assert model.sample_posterior([[np.nan, 1.0, 1.0, 1.0, 1.0]], 50).shape == (1, 50, 2)
+
+
+def test_no_warning_of_names(X, recwarn):
+    frame = pd.DataFrame(X, columns=list("abcde"))
+    model = quick(CoupledVAE).fit(frame)
+    recwarn.clear()
+    model.score_conditional(frame[:5], "a")
+    assert not any("feature names" in str(warning.message) for warning in recwarn)
+
+
+def test_the_copula_makes_no_dependence_of_rare_values():
+    rng = np.random.default_rng(0)
+    X = (rng.random((4000, 3)) < 0.1).astype(float)
+    rows = np.where((rng.random(4000) < 0.3)[:, None] & (np.arange(3) == 0), np.nan, X)
+    filled = missing._by_copula(rows, np.random.default_rng(1))[np.isnan(rows[:, 0])]
+    given_one, given_none = filled[filled[:, 1] == 1, 0].mean(), filled[filled[:, 1] == 0, 0].mean()
+    assert abs(given_one - given_none) < 0.1

@@ -125,7 +125,7 @@ class Background:
         factor = np.linalg.cholesky(self.scatter[np.ix_(observed, observed)]).astype(np.float64)
         return replace(self, location=self.location[observed], factor=factor)
 
-    def given(self, observed: NDArray[np.bool_], y: Array) -> tuple[Array, Array, float]:
+    def given(self, observed: NDArray[np.bool_], y: Array) -> tuple[Array, Array, Array, float]:
         r"""The other columns given those that are observed, y (m, o): a t of as many degrees more as there are of these.
 
         .. math:: y_m \mid y_o \sim t_{\nu + o}\Big(m_m + G (y_o - m_o),\;
@@ -136,14 +136,15 @@ class Background:
         Returns
         -------
         location : array of shape (m, q)
-        factor : array of shape (m, q, q)
+        width : array of shape (m,), by which the factor is multiplied
+        factor : array of shape (q, q)
         degrees : float
         """
         _, gain, factor = gaussian_parts(self.scatter, observed)
         marginal, n_observed = self.marginal(observed), int(observed.sum())
         location = self.location[~observed] + (y - marginal.location) @ gain.T
         width = (self.degrees + marginal._distance(y)) / (self.degrees + n_observed)
-        return location, np.sqrt(width)[:, None, None] * factor, self.degrees + n_observed
+        return location, np.sqrt(width), factor, self.degrees + n_observed
 
     def check(self, n_features: int) -> None:
         """ValueError unless the parts have the shapes of rows of this width, and finite numbers in their ranges."""

@@ -70,18 +70,18 @@ class Given(ABC):
 
     def drawn_broad(self, X: Array, rng: np.random.Generator) -> Array:
         """Missing cells (m, q) of rows that are broad noise, given their observed cells."""
-        location, factor, degrees = self._broad(X)
-        normal = np.einsum("mqr,mr->mq", factor, rng.standard_normal(location.shape))
-        return self._restored(location + normal / np.sqrt(rng.chisquare(degrees, (len(X), 1)) / degrees))
+        location, width, factor, degrees = self._broad(X)
+        width = width / np.sqrt(rng.chisquare(degrees, len(X)) / degrees)
+        return self._restored(location + width[:, None] * (rng.standard_normal(location.shape) @ factor.T))
 
     def expected_broad(self, X: Array) -> Array:
         """The average of their quantiles, (m, q)."""
-        location, factor, degrees = self._broad(X)
-        deviation = np.linalg.norm(factor, axis=2)
+        location, width, factor, degrees = self._broad(X)
+        deviation = width[:, None] * np.linalg.norm(factor, axis=1)
         nodes = student(degrees).ppf(_QUANTILES)
         return np.mean([self._restored(location + node * deviation) for node in nodes], axis=0)
 
-    def _broad(self, X: Array) -> tuple[Array, Array, float]:
+    def _broad(self, X: Array) -> tuple[Array, Array, Array, float]:
         assert self.background is not None, "asked where some rows are broad noise"
         row_map = self.family.row_map
         y = X[:, self.observed] if row_map is None else row_map.columns(X[:, self.observed])

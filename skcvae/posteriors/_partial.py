@@ -108,7 +108,7 @@ class Partial:
         result = np.array(X)
         for observed, places in patterns(X):
             if not observed.any():
-                result[places] = self._sampled(len(self.draws), rng).mean(0)
+                result[places] = self.family.restore(as_array(self.family.noise(self._drawn(len(self.draws), rng), rng))).mean(0)
             elif not observed.all():
                 conditioned = self.conditioned(observed)
                 for some in _blocks(places, DRAWS_OF_MEAN * X.shape[1]):
@@ -117,10 +117,13 @@ class Partial:
 
     def _sampled(self, n_samples: int, rng: np.random.Generator) -> Array:
         """Whole rows, (n_samples, d), by the draws of the pool."""
-        weights = as_array(self.log_weights.exp())
-        index = rng.choice(len(weights), n_samples, p=weights / weights.sum())
-        rows = self.family.restore(as_array(self.family.noise(self.output[torch.as_tensor(index)], rng)))
+        rows = self.family.restore(as_array(self.family.noise(self._drawn(n_samples, rng), rng)))
         return self.family.disturbed(rows, rng)
+
+    def _drawn(self, n_samples: int, rng: np.random.Generator) -> Tensor:
+        """The decoder's outputs at draws of the prior, (n_samples, p)."""
+        weights = as_array(self.log_weights.exp())
+        return self.output[torch.as_tensor(rng.choice(len(weights), n_samples, p=weights / weights.sum()))]
 
 
 @dataclass(frozen=True, eq=False)
