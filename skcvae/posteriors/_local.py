@@ -221,7 +221,7 @@ class LocalDraws:
         log_prior = self.coordinates.log_prior(y)
         log_joint = log_pool + math.log(len(self.of_prior)) + log_prior
         fitted: list[FullRows] = []
-        n_refits = min(n_refits, 1) if self.n_draws < EFFECTIVE_DRAWS * y.shape[2] else n_refits
+        n_refits = n_refits if self.n_draws >= EFFECTIVE_DRAWS * y.shape[2] else 0  # too few for a fit
         for seed in range(n_refits + 1):
             x, noise = X[places], normal_scores(self.n_draws, y.shape[2], seed).to(y)
             widened = (MixedRows(near, FullRows(near.location, WIDER * near.factor)) for near in fitted)
