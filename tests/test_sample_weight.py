@@ -127,11 +127,17 @@ def test_minibatches_are_those_of_the_repeated_rows(X, counts, repeated, name):
 @pytest.mark.parametrize("prior", ["gaussian", "categorical"])
 @pytest.mark.parametrize("varsigma", [np.inf, 2.0])
 def test_coupled_fits_agree_in_score(X, counts, repeated, prior, varsigma):
+    """The two draw other rows in a step, so that they agree on average over seeds."""
     model = clone(MODELS["CoupledVAE"]).set_params(prior=prior, n_components=8 if prior == "categorical" else 2, varsigma=varsigma)
-    ours, theirs = clone(model).fit(X, sample_weight=counts), clone(model).fit(repeated)
-    assert ours.score(repeated) == pytest.approx(theirs.score(repeated), abs=0.03)
-    assert ours.coupling_.converged
-    assert ours.coupling_.dual_value == pytest.approx(theirs.coupling_.dual_value, abs=0.03)
+    differences = []
+    for seed in range(3):
+        model.set_params(random_state=seed)
+        ours, theirs = clone(model).fit(X, sample_weight=counts), clone(model).fit(repeated)
+        assert ours.coupling_.converged
+        dual_values = ours.coupling_.dual_value, theirs.coupling_.dual_value
+        differences.append([ours.score(repeated) - theirs.score(repeated), dual_values[0] - dual_values[1]])
+    np.testing.assert_allclose(np.mean(differences, axis=0), 0, atol=0.05)
+    assert clone(model).fit(X).score(repeated) < ours.score(repeated) - 0.1  # without the weights
 
 
 @pytest.mark.parametrize("name", WITH_ENCODER)

@@ -39,12 +39,18 @@ def drawing(n_inputs, n_outputs):
     return nn.Sequential(nn.Linear(n_inputs, 8), nn.Dropout(0.5), nn.Linear(8, n_outputs))
 
 
+def linear(n_inputs, n_outputs):
+    """A layer whose weights are the same in every run of the tests."""
+    with seeded(0):
+        return nn.Linear(n_inputs, n_outputs)
+
+
 class Filling(nn.Module):
     """A decoder that fills a buffer and branches on its data, which functional transforms cannot trace."""
 
     def __init__(self):
         super().__init__()
-        self.linear = nn.Linear(2, 4)
+        self.linear = linear(2, 4)
         self.register_buffer("last", torch.zeros(4))
 
     def forward(self, z):
@@ -66,7 +72,7 @@ MODELS = {
     "WAE, sampler": WAE(prior=sampler, **FAST),
     "WAE, adversarial": WAE(divergence="adversarial", network=MLP((16,), batch_norm=True), **FAST),
     "InfoVAE": InfoVAE(alpha=1.0, divergence="sliced", **FAST),
-    "WAE, filling": WAE(network=(nn.Linear(4, 2), Filling()), **FAST),
+    "WAE, filling": WAE(network=(linear(4, 2), Filling()), **FAST),
 }
 if importlib.util.find_spec("zuko") is not None:
     MODELS["VAE, spline"] = VAE(encoder="spline", **FAST)
