@@ -23,7 +23,7 @@ from skcvae._fitting import AUTO, judges
 from skcvae._place import as_array
 from skcvae._training import Course, Pace
 from skcvae.divergences import DIVERGENCES, Divergence
-from skcvae.likelihoods import Family, MappedGaussian
+from skcvae.likelihoods import Family
 from skcvae.posteriors import POSTERIORS, Coordinates, Encoder, Point, PosteriorFamily, check_differentiable
 from skcvae.priors import Prior
 
@@ -217,7 +217,9 @@ class AutoencoderModel(LatentVariableModel):
         kl_weight, trained = self._setting().kl_weight, host_copy(model.family)
         if self.calibration == "temperature":
             return trained, kl_weight
-        is_given = isinstance(vars(self).get("_likelihood", self.likelihood), MappedGaussian) or trained.background is not None
+        is_given = (
+            trained.background is not None or getattr(vars(self).get("_likelihood", self.likelihood), "mapped", None) is not None
+        )
         if self.calibration == "auto" and is_given:
             return trained, 1.0
         residual = _amortise.residual(dataclasses.replace(model, rng=copy.deepcopy(model.rng))).cpu()
@@ -229,15 +231,14 @@ class AutoencoderModel(LatentVariableModel):
         self, table: Table, held_out: Table | None, kl_weight: float, rng: np.random.Generator, is_warm: bool, is_part: bool = False
     ) -> _amortise.Model:
         """The model at the start; from the last fit's weights if it is warm, and in their precision if it is fitted to a part."""
-        n_features = table.X.shape[1]
-        architecture = self._architecture(n_features)
+        architecture = self._architecture(table.X.shape[1])
         prior = self._chosen_prior()
         posterior = self._encoded(prior, kl_weight)
         family, kind = self._bound_likelihood(table, rng, is_warm)
         generator = _random.make_torch_generator(rng)
         coordinates = Coordinates(prior.distribution())
         conditional = posterior.begin(coordinates.width(prior.n_components), generator)
-        network = architecture.encoder(n_features, conditional.n_outputs, generator)
+        network = architecture.encoder(family.n_features, conditional.n_outputs, generator)
         encoder, decoder, dtype = Encoder(network, conditional), self._decoder(architecture, prior, family, generator), None
         self._check_step("batch_size", encoder, decoder)
         if is_warm:

@@ -244,7 +244,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         record = self._record
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
             check.choose(name, value, dict.fromkeys(names))
-        rng = _random.draws_rng(n_samples, random_state, (n_samples, record.family.n_features))
+        rng = _random.draws_rng(n_samples, random_state, (n_samples, record.family.n_columns))
         with computing(with_gradients=False):
             z = record.prior.sample(n_samples, rng) if source == "prior" else record.sample_aggregate(n_samples, rng)
         with self._answering(z.dtype) as model:

@@ -116,7 +116,7 @@ class Halved:
 
 
 def cross_fitted(
-    likelihood: GaussianLikelihood, halved: Halved, n_components: int, fit: Fitting, trials: Trials, rng: np.random.Generator
+    likelihood: Likelihood, halved: Halved, n_components: int, fit: Fitting, trials: Trials, rng: np.random.Generator
 ) -> tuple[MappedGaussian | None, Array | None]:
     r"""Gaussian noise whose covariance is found by fits to each half of the rows, each asked of the other half.
 
@@ -129,7 +129,7 @@ def cross_fitted(
 
     Parameters
     ----------
-    likelihood : GaussianLikelihood, with covariance="residual"
+    likelihood : Likelihood, whose Gaussian part has covariance="residual"
     halved : Halved
     n_components : int
     fit : callable, a short fit of a likelihood to some rows by a seed
@@ -142,7 +142,9 @@ def cross_fitted(
     array of shape (n,), scores of the rows by the last fits that have not seen them; None where there were none
     """
     seeds = rng.integers(2**31, size=2 * N_PASSES)
-    begin = begun(likelihood, halved.whole.X, halved.whole.weights, n_components)
+    columns = likelihood.number_columns(halved.whole.X.shape[1])
+    assert isinstance(likelihood.numbers, GaussianLikelihood), "no other noise is cross-fitted"
+    begin = begun(likelihood.numbers, halved.whole.X[:, columns], halved.whole.weights, n_components)
     if begin is None:
         return None, None
     row_map, smallest, background, is_alone = begin
@@ -155,13 +157,13 @@ def cross_fitted(
                 return found, scores
             what = f"{n_components} components, noise, fit {2 * number + half + 1} of {2 * N_PASSES}"
             seed, taken = int(seeds[2 * number + half]), fitted.taken(explicable[half])
-            seek = functools.partial(_residuals, row_map, smallest, fit, fitted, taken, asked, seed)
+            seek = functools.partial(_residuals, likelihood, row_map, smallest, fit, fitted, taken, asked, seed)
             results.append(trials.next(what, seek))
         model, broad = (np.concatenate([result[place] for result in results]) for place in (2, 3))
         background = background.with_share(model, broad, halved.counts)
         scores = background.mixed(model, broad)
         if number == 0:  # whose noise has seen neither half alone
-            gaussian = [row_map.one_gaussian(fitted.X, fitted.weights, asked.X) for fitted, asked in halved.pairs]
+            gaussian = [_one_gaussian(likelihood, row_map, fitted, asked) for fitted, asked in halved.pairs]
             gain, error = halved.compared(scores - np.concatenate(gaussian))
             if gain < -CLEARLY * error:
                 return None, scores
@@ -171,10 +173,17 @@ def cross_fitted(
     return found, scores
 
 
-def rows_alone(noise: MappedGaussian, table: Table, some_rows: Table) -> NDArray[np.bool_]:
-    """Which rows of a table are far from all others, of which some rows tell, (n,): no decoder explains them."""
+def _one_gaussian(likelihood: Likelihood, row_map: RowMap, fitted: Table, asked: Table) -> Array:
+    """Log-density of rows that are asked under one Gaussian of their numbers, (m,), with the other columns apart."""
+    columns = likelihood.number_columns(fitted.X.shape[1])
+    of_numbers = row_map.one_gaussian(fitted.X[:, columns], fitted.weights, asked.X[:, columns])
+    return of_numbers + likelihood.log_marginal(fitted.X, fitted.weights, asked.X)
+
+
+def rows_alone(noise: MappedGaussian, X: NDArray, some_rows: Table) -> NDArray[np.bool_]:
+    """Which rows of numbers (n, d) are far from all others, of which some rows tell, (n,): no decoder explains them."""
     are_alone = alone_among(noise.row_map.columns(some_rows.X), some_rows.weights)
-    blocks = _memory.blocks(table.X)
+    blocks = _memory.blocks(X)
     return np.concatenate([are_alone(noise.row_map.columns(block.astype(np.float64, copy=False))) for block in blocks])
 
 
@@ -203,12 +212,22 @@ def scored(
 
 
 def _residuals(
-    row_map: RowMap, smallest: Array, fit: Fitting, fitted: Table, taken: Table, asked: Table, seed: int
+    likelihood: Likelihood,
+    row_map: RowMap,
+    smallest: Array,
+    fit: Fitting,
+    fitted: Table,
+    taken: Table,
+    asked: Table,
+    seed: int,
 ) -> tuple[float, Array, Array, Array]:
     """Of rows that are asked how many the model explains, S_B, and scores (m,) under the model and under broad noise."""
-    record = fit(MappedGaussian(row_map), taken, seed)
-    background = Background.of(row_map.columns(fitted.X), fitted.weights, smallest)
-    broad = background.log_density(row_map.columns(asked.X)) + row_map.log_slope(asked.X)
+    record = fit(likelihood.with_numbers(MappedGaussian(row_map)), taken, seed)
+    columns = likelihood.number_columns(fitted.X.shape[1])
+    numbers = asked.X[:, columns]
+    background = Background.of(row_map.columns(fitted.X[:, columns]), fitted.weights, smallest)
+    broad = background.log_density(row_map.columns(numbers)) + row_map.log_slope(numbers)
+    broad = broad + likelihood.log_marginal(fitted.X, fitted.weights, asked.X)
     scores = held_out_scores(record, asked.X)
     share = background.with_share(scores, broad, asked.weights).share
     kept = replace(background, share=min(share, MOST_BROAD)).kept(scores, broad)
@@ -259,14 +278,15 @@ def held_out_scores(record: Fit, X: Array) -> Array:
 
 @torch.no_grad()
 def residual_moment(record: Fit, table: Table, rng: np.random.Generator) -> Array:
-    """S_B of rows, (d, d), in the units of the columns' transforms."""
-    model = record.at(HOST)
-    x, row_map = model.standardised(table.X), record.family.row_map
-    assert row_map is not None, "rows are whitened"
-    assert row_map.factor is not None, "by a covariance"
-    residual = x[:, None] - model.inference.density().means(x, N_DRAWS, rng)
+    """S_B of the numbers of rows, (d, d), in the units of the columns' transforms."""
+    model, numbers = record.at(HOST), record.family.numbers
+    assert numbers is not None, "rows have them"
+    assert numbers.row_map is not None, "and they are whitened"
+    assert numbers.row_map.factor is not None, "by a covariance"
+    x = model.standardised(table.X)
+    residual = (x[:, None] - model.inference.density().means(x, N_DRAWS, rng))[:, :, : numbers.n_features]
     weights = torch.as_tensor(table.counts)
     moment = torch.einsum("n,nsc,nsd->cd", weights / weights.sum() / N_DRAWS, residual, residual)
-    factor = record.family.unit * row_map.factor
+    factor = numbers.unit * numbers.row_map.factor
     result: Array = factor @ moment.numpy() @ factor.T
     return result

@@ -115,8 +115,8 @@ class Data:
 
     @property
     def n_features(self) -> int:
-        """Width d of a row."""
-        return self._X.shape[1]
+        """Width of a standardised row."""
+        return self._family.n_features
 
     def precision(self, family: Family, temperature: float) -> torch.dtype:
         """The precision that the costs of all rows need under a family in these units."""

@@ -37,7 +37,6 @@ from skcvae.likelihoods import (
     LIKELIHOODS,
     AutoLikelihood,
     Background,
-    BernoulliLikelihood,
     Family,
     GaussianLikelihood,
     Likelihood,
@@ -207,7 +206,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             table = table.taken(~is_empty)
         rng = _random.make_rng(self.random_state, COMPLETION + (len(self._record.losses) if is_begun else 0))
         if is_begun:
-            n_features = self._record.family.n_features
+            n_features = self._record.family.n_columns
             with _told_of_mismatch():
                 if table.X.shape[1] != n_features:
                     raise RuntimeError(f"X has {table.X.shape[1]} features, and had {n_features}")
@@ -357,18 +356,21 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             self._likelihood = _folded(self._settled_likelihood(data.X.shape[1]), noise)
             return data if noise is None else self._explicable(noise, data)
         last = self._record.last_family if self._is_warm else None
-        if last is not None and last.row_map is not None and last.background is not None and data.X.shape[1] == last.n_features:
-            return self._explicable(MappedGaussian(last.row_map, last.background), data)
+        numbers = None if last is None or data.X.shape[1] != last.n_columns else last.numbers
+        if numbers is not None and numbers.row_map is not None and numbers.background is not None:
+            return self._explicable(MappedGaussian(numbers.row_map, numbers.background), data)
         return data
 
     def _explicable(self, noise: MappedGaussian, data: Table) -> Table:
         """The rows that are not far from all others; the user is told of those that are."""
-        is_alone = rows_alone(noise, data, Halved.of(data, np.random.default_rng(0)).whole)
+        columns = self._settled_likelihood(data.X.shape[1]).number_columns(data.X.shape[1])
+        numbers = data if len(columns) == data.X.shape[1] else Table(data.X[:, columns], data.weights)
+        is_alone = rows_alone(noise, numbers.X, Halved.of(numbers, np.random.default_rng(0)).whole)
         if not is_alone.any():
             return data
         place = int(is_alone.argmax())
         row = data.X[place].astype(np.float64)
-        column = farthest_column(noise, row)
+        column = int(columns[farthest_column(noise, row[columns])])
         names = getattr(self, "feature_names_in_", None)
         check.warn(
             f"{is_alone.sum()} of {len(data.X)} rows are far from all others, such as row {place} with {row[column]:.4g} in column "
@@ -403,7 +405,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """The noise, where it is cross-fitted, and where several models are compared scores of rows that were not fitted."""
         likelihood, fit = self._settled_likelihood(halved.whole.X.shape[1]), self._short_fit(trials.pace, n_candidates)
         k, noise, scores = self._chosen_prior().n_components, None, None
-        if isinstance(likelihood, GaussianLikelihood) and likelihood.is_cross_fitted:
+        if likelihood.is_cross_fitted:
             noise, scores = cross_fitted(likelihood, halved, k, fit, trials, seeds)
         if scores is None and n_candidates > 1:
             scores = scored(_folded(likelihood, None), halved, k, fit, trials, seeds)
@@ -427,7 +429,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             short = {"random_state": seed, "max_time": limit, "likelihood": likelihood}
             worker.__dict__.update(vars(self) | ALONE | short | self._short_parameters())
             worker.__dict__.pop("_likelihood", None)
-            if isinstance(likelihood, MappedGaussian):
+            if likelihood.mapped is not None:
                 worker.__dict__.update(self._at_temperature_one())
             with check.quiet():
                 return worker._fit(table, None, None)
@@ -487,7 +489,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """The likelihood in units of the data, from as many random rows as say enough, or the last fit's; and its kind's name."""
         settled = self._settled_likelihood(data.X.shape[1])
         likelihood = vars(self).get("_likelihood", settled)
-        kind = GaussianLikelihood if isinstance(likelihood, MappedGaussian) else type(likelihood)
+        kind = GaussianLikelihood if likelihood.mapped is likelihood else type(likelihood)
         asked = representative(len(data.X), data.X.shape[1], rng)
         if is_warm:
             family = self._last_units(kind, data.X)
@@ -495,19 +497,25 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             some = data if asked is None else data.taken(asked.numpy())
             rows = some.X.astype(np.float64, copy=False)
             family = likelihood.bind(rows, some.weights)
-            if not issubclass(kind, BernoulliLikelihood):
-                columns = rows if family.row_map is None else family.row_map.columns(rows)
-                check.warn_where_outlying(columns, rows, getattr(self, "feature_names_in_", None))
+            if family.numbers is not None or issubclass(kind, GaussianLikelihood):
+                self._warn_where_outlying(likelihood, family, rows)
         for block in _memory.blocks(data.X):
             family.check_support(block)
         return family, kind.__name__
+
+    def _warn_where_outlying(self, likelihood: Likelihood, family: Family, rows: NDArray[np.float64]) -> None:
+        """Warn of the number that is farthest off in the rows (n, d)."""
+        places, row_map = likelihood.number_columns(rows.shape[1]), (family.numbers or family).row_map
+        names, numbers = getattr(self, "feature_names_in_", None), rows[:, places]
+        named = places if names is None else np.asarray(names)[places]
+        check.warn_where_outlying(numbers if row_map is None else row_map.columns(numbers), numbers, named)
 
     def _last_units(self, kind: type, X: NDArray) -> Family:
         """A copy of the last fit's likelihood; ValueError where another kind or other data are given."""
         last, last_kind = self._record.last_family, self._record.kind
         with _told_of_mismatch():
-            if (kind.__name__, X.shape[1]) != (last_kind, last.n_features):
-                had = f"and had {last.n_features} and {last_kind}"
+            if (kind.__name__, X.shape[1]) != (last_kind, last.n_columns):
+                had = f"and had {last.n_columns} and {last_kind}"
                 raise RuntimeError(f"X has {X.shape[1]} features and the likelihood is {kind.__name__}, {had}")
         return copy.deepcopy(last)
 
@@ -558,8 +566,7 @@ def _folded(likelihood: Likelihood, mapped: MappedGaussian | None) -> Likelihood
     """What a fit takes of a likelihood: the noise that was found, if it is cross-fitted, or that of the rows themselves."""
     if not likelihood.is_cross_fitted:
         return likelihood
-    assert isinstance(likelihood, GaussianLikelihood), "no other is"
-    return likelihood.without_folds() if mapped is None else mapped
+    return likelihood.without_folds() if mapped is None else likelihood.with_numbers(mapped)
 
 
 @contextmanager

@@ -14,9 +14,11 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 
 from skcvae.likelihoods._background import Background, alone_among
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
+from skcvae.likelihoods._discrete import Categorical, CategoricalLikelihood, Discrete, Poisson, PoissonLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
 from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
 from skcvae.likelihoods._given import Given
+from skcvae.likelihoods._product import MixedLikelihood, Product
 from skcvae.likelihoods._rows import RowMap, gaussian_parts, halves, updated
 
 #: Likelihoods that have a name.
@@ -32,11 +34,18 @@ __all__ = [
     "AutoLikelihood",
     "Background",
     "BernoulliLikelihood",
+    "Categorical",
+    "CategoricalLikelihood",
+    "Discrete",
     "Family",
     "GaussianLikelihood",
     "Given",
     "Likelihood",
     "MappedGaussian",
+    "MixedLikelihood",
+    "Poisson",
+    "PoissonLikelihood",
+    "Product",
     "RowMap",
     "alone_among",
     "begun",

@@ -32,6 +32,32 @@ class Likelihood(ABC):
     #: Whether its noise is that of rows which a decoder has not seen, so that it is fitted by halves of the data.
     is_cross_fitted = False
 
+    @property
+    def numbers(self) -> Likelihood | None:
+        """The part whose noise may be cross-fitted, if there is one."""
+        return None
+
+    @property
+    def mapped(self) -> Likelihood | None:
+        """The part whose noise was found by cross-fitting, if there is one."""
+        return None
+
+    def number_columns(self, n_columns: int) -> NDArray[np.intp]:
+        """Places of the columns of this part among those of rows."""
+        return np.arange(n_columns)
+
+    def with_numbers(self, noise: Likelihood) -> Likelihood:
+        """The likelihood with another noise of this part."""
+        return noise
+
+    def without_folds(self) -> Likelihood:
+        """The same with noise that needs no halves of the rows."""
+        return self
+
+    def log_marginal(self, X: Array, weights: Array | None, others: Array) -> Array:
+        """Log-probability of the other columns of other rows (m, d) if nothing depended on anything, by rows (n, d), (m,)."""
+        return np.zeros(len(others))
+
     def settled(self, n_features: int, n_components: int, is_image: bool) -> Likelihood:
         """What it is for rows of so many features and a latent variable of so many components; itself where nothing is open."""
         return self
@@ -66,12 +92,27 @@ class Family(nn.Module, ABC):
 
     @property
     def n_features(self) -> int:
-        """Number of features d."""
+        """Width of standardised rows; that of rows of data but where columns are categories."""
         return len(self.offset)
+
+    @property
+    def numbers(self) -> Family | None:
+        """The part with fixed Gaussian noise, if there is one; its columns are the first of standardised rows."""
+        return None
+
+    @property
+    def n_columns(self) -> int:
+        """Width d of rows of data. Standardised rows may be wider: a category is a block of indicators."""
+        return self.n_features
 
     @property
     def n_outputs(self) -> int:
         """Width of the decoder's output."""
+        return self.n_features
+
+    @property
+    def n_statistics(self) -> int:
+        """Number p of sufficient statistics."""
         return self.n_features
 
     @property
@@ -100,6 +141,22 @@ class Family(nn.Module, ABC):
         """The inverse of `standardise`."""
         rows = self.offset + self.unit * x
         return rows if self.row_map is None else self.row_map.backward(rows)
+
+    def cells(self, x: Array) -> Array:
+        """Standardised rows in the units of the data, in which their averages are means, (n, c): a category is c indicators."""
+        return self.restore(x)
+
+    def closed(self, cells: Array) -> Array:
+        """Rows of data (n, d) of averages of `cells` (n, c): the most probable category, and means of what is a number."""
+        return cells
+
+    def expected_cells(self, output: Tensor) -> Array:
+        """Means of `cells` given z, (m, c)."""
+        return self.cells(self.mean(output).double().cpu().numpy())
+
+    def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows x (n, w) in units in which their noise is 1, and slope and bias (n_outputs,) from their axes to outputs."""
+        raise ValueError(f"{type(self).__name__} cannot stand beside other likelihoods. Give another one for these columns.")
 
     def broad(self, X: Array) -> Array | None:
         """Log-density of rows of data X (n, d) under the broad noise that some come from, (n,); None where none do."""
@@ -170,8 +227,8 @@ class Family(nn.Module, ABC):
     def tempered(self, epsilon: float) -> Family:
         """The family whose dispersion is the plan's at temperature epsilon, with the same mean."""
 
-    def tempering(self, epsilon: float) -> float:
-        """Factor c for which `tempered` has the natural parameter c eta where this family has eta."""
+    def tempering(self, epsilon: float) -> float | Tensor:
+        """Factor c, or one for each statistic (p,), for which `tempered` has the natural parameter c eta where this has eta."""
         return 1.0
 
     @abstractmethod
@@ -297,3 +354,8 @@ def shrunk_axes(x: Tensor, n_components: int, epsilon: float, weights: Tensor | 
     signs = axes.gather(1, largest).sign()
     weight[:, :used] = (axes * signs * length[:, None])[:used].T
     return weight
+
+
+def x_log_x(x: Tensor) -> Tensor:
+    """x log x, 0 at 0; `torch.xlogy` takes twice as long on a CPU."""
+    return x * x.clamp(min=torch.finfo(x.dtype).tiny).log()

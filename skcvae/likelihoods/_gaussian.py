@@ -20,7 +20,7 @@ from skcvae._checks import choose, warn
 from skcvae._memory import blocks
 from skcvae.likelihoods._background import Background, alone_among, bulk
 from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
-from skcvae.likelihoods._given import GaussianGiven, IndependentGiven, columns_at, selection
+from skcvae.likelihoods._given import GaussianGiven, IndependentGiven, columns_at, expected_columns, selection
 from skcvae.likelihoods._rows import RowMap, encoded, gaussian_parts
 
 LOG_2PI = math.log(2 * math.pi)
@@ -58,8 +58,21 @@ class _GaussianFamily(Family):
         """The deviation that the linear start counts with, (d,) or scalar."""
 
     def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scaled, slope, bias = self.scaled_start(x, weights)
+        return slope[:, None] * shrunk_axes(scaled, n_components, epsilon, weights), bias
+
+    def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         scale = self.typical_deviation().expand(x.shape[1])
-        return scale[:, None] * shrunk_axes(x / scale, n_components, epsilon, weights), mean_of_rows(x, weights)
+        return x / scale, scale, mean_of_rows(x, weights)
+
+    def expected_cells(self, output: Tensor) -> Array:
+        mean, deviation = (part.double().cpu().numpy() for part in (self.mean(output), self.deviation(output)))
+        if self.row_map is None:
+            return self.restore(mean)
+        location, root = self.offset + self.unit * mean, self.unit * np.broadcast_to(deviation, mean.shape)
+        if self.row_map.factor is not None:
+            location, root = location @ self.row_map.factor.T, np.sqrt(np.square(root) @ np.square(self.row_map.factor).T)
+        return expected_columns(self.row_map, location, root)
 
 
 def _given_of_one_covariance(family: FixedGaussian | LearnedGaussian, observed: NDArray[np.bool_]) -> GaussianGiven:
@@ -106,6 +119,10 @@ class FixedGaussian(_GaussianFamily):
     ) -> None:
         super().__init__(offset, unit, row_map, background)
         self.register_buffer("scale", scale)
+
+    @property
+    def numbers(self) -> FixedGaussian:
+        return self
 
     def with_scale(self, scale: Tensor) -> FixedGaussian:
         """The same with another scale."""
@@ -185,6 +202,10 @@ class _MomentGaussian(_GaussianFamily):
 
     floor: Tensor
     note = "scales that are trained"
+
+    @property
+    def n_statistics(self) -> int:
+        return 2 * self.n_features
 
     @property
     def smallest_scale(self) -> float:
@@ -305,9 +326,13 @@ class NetworkGaussian(_MomentGaussian):
     def typical_deviation(self) -> Tensor:
         return self.start
 
+    def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        scaled, slope, bias = super().scaled_start(x, weights)
+        return scaled, slope, torch.cat([bias, torch.zeros_like(bias)])
+
     def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         weight, bias = super().linear_start(x, n_components, epsilon, weights)
-        return torch.cat([weight, torch.zeros_like(weight)]), torch.cat([bias, torch.zeros_like(bias)])
+        return torch.cat([weight, torch.zeros_like(weight)]), bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,6 +385,10 @@ class GaussianLikelihood(Likelihood):
     def is_cross_fitted(self) -> bool:  # type: ignore[override]
         """Whether the noise is that of rows which a decoder has not seen."""
         return self.covariance == "residual"
+
+    @property
+    def numbers(self) -> GaussianLikelihood:
+        return self
 
     def without_folds(self) -> GaussianLikelihood:
         """The same with the covariance of the rows themselves; ValueError where the scale is not that of the noise itself."""
@@ -419,6 +448,10 @@ class MappedGaussian(Likelihood):
 
     row_map: RowMap
     background: Background | None = None
+
+    @property
+    def mapped(self) -> MappedGaussian:
+        return self
 
     def bind(self, X: Array, weights: Array | None = None) -> FixedGaussian:
         rows = self.row_map.forward(X)

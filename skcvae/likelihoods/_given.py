@@ -17,6 +17,7 @@ from skcvae.likelihoods._family import Array, Family
 from skcvae.likelihoods._rows import RowMap
 
 if TYPE_CHECKING:
+    from skcvae.likelihoods._discrete import Discrete
     from skcvae.likelihoods._gaussian import NetworkGaussian
 
 #: Nodes of Gauss-Hermite quadrature by which a mean goes through the inverse of a column's transform.
@@ -66,7 +67,11 @@ class Given(ABC):
 
     @abstractmethod
     def expected(self, output: Tensor, X: Array) -> Array:
-        """Their means (m, q), given the same."""
+        """Means of their `cells` (m, c), given the same."""
+
+    def closed(self, cells: Array) -> Array:
+        """Missing cells (m, q) of averages of `expected`."""
+        return cells
 
     def drawn_broad(self, X: Array, rng: np.random.Generator) -> Array:
         """Missing cells (m, q) of rows that are broad noise, given their observed cells."""
@@ -75,11 +80,10 @@ class Given(ABC):
         return self._restored(location + width[:, None] * (rng.standard_normal(location.shape) @ factor.T))
 
     def expected_broad(self, X: Array) -> Array:
-        """The average of their quantiles, (m, q)."""
+        """The average of their quantiles, (m, c)."""
         location, width, factor, degrees = self._broad(X)
-        deviation = width[:, None] * np.linalg.norm(factor, axis=1)
-        nodes = student(degrees).ppf(_QUANTILES)
-        return np.mean([self._restored(location + node * deviation) for node in nodes], axis=0)
+        assert self.row_map is not None, "columns with broad noise go through one"
+        return expected_tail(self.row_map, location, width[:, None] * np.linalg.norm(factor, axis=1), degrees)
 
     def _broad(self, X: Array) -> tuple[Array, Array, Array, float]:
         assert self.background is not None, "asked where some rows are broad noise"
@@ -116,7 +120,7 @@ class GaussianGiven(Given):
 
     def expected(self, output: Tensor, X: Array) -> Array:
         location, deviation = self._location(output, X), np.linalg.norm(self.factor, axis=1)
-        return _mean_of_nodes(self, location, deviation)
+        return expected_columns(self.row_map, location, deviation)
 
     def _location(self, output: Tensor, X: Array) -> Array:
         row_map = self.family.row_map
@@ -138,7 +142,7 @@ class IndependentGiven(Given):
         return self._restored(location + deviation * rng.standard_normal(location.shape))
 
     def expected(self, output: Tensor, X: Array) -> Array:
-        return _mean_of_nodes(self, *self._parts(output))
+        return expected_columns(self.row_map, *self._parts(output))
 
     def _parts(self, output: Tensor) -> tuple[Array, Array]:
         missing, whole = ~self.observed, self.whole
@@ -159,12 +163,52 @@ class BinaryGiven(Given):
         return result
 
 
-def _mean_of_nodes(given: Given, location: Array, deviation: Array) -> Array:
+@dataclass(frozen=True, eq=False)
+class DiscreteGiven(Given):
+    """Categories or counts, independent given z.
+
+    Attributes
+    ----------
+    others : Discrete, the likelihood of the missing columns
+    places : Tensor of shape (p,), bool, which of a decoder's outputs are theirs
+    """
+
+    others: Discrete
+    places: Tensor
+
+    def drawn(self, output: Tensor, X: Array, rng: np.random.Generator) -> Array:
+        return self.others.restore(self.others.noise(self._of_others(output), rng).double().cpu().numpy())
+
+    def expected(self, output: Tensor, X: Array) -> Array:
+        return self.others.expected_cells(self._of_others(output))
+
+    def closed(self, cells: Array) -> Array:
+        return self.others.closed(cells)
+
+    def drawn_broad(self, X: Array, rng: np.random.Generator) -> Array:
+        return self.others.independent(len(X), rng)
+
+    def expected_broad(self, X: Array) -> Array:
+        return np.tile(self.others.marginal_cells(), (len(X), 1))
+
+    def _of_others(self, output: Tensor) -> Tensor:
+        return output[:, self.places.to(output.device)]
+
+
+def expected_columns(row_map: RowMap | None, location: Array, deviation: Array) -> Array:
     """Means of Gaussian columns (m, q) after the inverses of their transforms."""
-    if given.row_map is None or not (given.row_map.powers != 1).any():
+    if row_map is None:
         return location
+    if not (row_map.powers != 1).any():
+        return row_map.restored_columns(location)
     parts = zip(_WEIGHTS, _NODES, strict=True)
-    return np.sum([weight * given._restored(location + node * deviation) for weight, node in parts], axis=0)
+    return np.sum([weight * row_map.restored_columns(location + node * deviation) for weight, node in parts], axis=0)
+
+
+def expected_tail(row_map: RowMap, location: Array, deviation: Array, degrees: float) -> Array:
+    """The average of the quantiles of columns that have a t distribution, after the inverses of their transforms, (m, q)."""
+    nodes = student(degrees).ppf(_QUANTILES)
+    return np.mean([row_map.restored_columns(location + node * deviation) for node in nodes], axis=0)
 
 
 def columns_at(matrix: Tensor) -> Selected:

@@ -108,7 +108,8 @@ class Partial:
         result = np.array(X)
         for observed, places in patterns(X):
             if not observed.any():
-                result[places] = self.family.restore(as_array(self.family.noise(self._drawn(len(self.draws), rng), rng))).mean(0)
+                cells = self.family.cells(as_array(self.family.noise(self._drawn(len(self.draws), rng), rng)))
+                result[places] = self.family.closed(cells.mean(0, keepdims=True))
             elif not observed.all():
                 conditioned = self.conditioned(observed)
                 for some in _blocks(places, DRAWS_OF_MEAN * X.shape[1]):
@@ -162,11 +163,10 @@ class Conditioned:
         """Means of the missing cells of rows (n, d) given those that are observed, (n, q)."""
         rows = np.repeat(X, DRAWS_OF_MEAN, 0)
         means = self.given.expected(self._outputs(X, DRAWS_OF_MEAN, rng), rows).reshape(len(X), DRAWS_OF_MEAN, -1).mean(1)
-        if self.given.background is None:
-            return means
-        kept = self._kept(X)[:, None]
-        result: Array = kept * means + (1 - kept) * self.given.expected_broad(X)
-        return result
+        if self.given.background is not None:
+            kept = self._kept(X)[:, None]
+            means = kept * means + (1 - kept) * self.given.expected_broad(X)
+        return self.given.closed(means)
 
     def _outputs(self, X: Array, n_draws: int, rng: np.random.Generator) -> Tensor:
         """The decoder's outputs at draws of z given the observed cells of rows (n, d), (n n_draws, p)."""

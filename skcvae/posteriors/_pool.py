@@ -36,26 +36,26 @@ class Scores:
     ----------
     key : Tensor of shape (m, p)
     bias : Tensor of shape (m,)
-    factor : float, c
+    factor : float, or Tensor of shape (p,), c
     """
 
     key: Tensor
     bias: Tensor
-    factor: float = 1.0
+    factor: float | Tensor = 1.0
 
     def log_sum(self, statistics: Tensor) -> Tensor:
         """Log of the sum of the weights for each row, (n,)."""
-        return _kernels.log_sum_scores(self.factor * statistics, self._keys(statistics.dtype), self.bias)
+        return _kernels.log_sum_scores(self._scaled(statistics), self._keys(statistics.dtype), self.bias)
 
     def average(self, statistics: Tensor, values: Tensor) -> Tensor:
         """Weighted average of values (m, r) for each row, (n, r)."""
         key = self._keys(statistics.dtype)
         is_plain = key.dtype == statistics.dtype and key.shape[1] < _kernels.WIDE
-        return (_kernels.attend if is_plain else _kernels.attend_chunked)(self.factor * statistics, key, values, self.bias)[1]
+        return (_kernels.attend if is_plain else _kernels.attend_chunked)(self._scaled(statistics), key, values, self.bias)[1]
 
     def effective_size(self, statistics: Tensor, log_sum: Tensor) -> Tensor:
         """Effective sample size of each row's weights, (n,)."""
-        squares = _kernels.log_sum_scores(2 * self.factor * statistics, self._keys(statistics.dtype), 2 * self.bias)
+        squares = _kernels.log_sum_scores(2 * self._scaled(statistics), self._keys(statistics.dtype), 2 * self.bias)
         return _kernels.log_effective_size(log_sum, squares).exp()
 
     def most_probable(self, statistics: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Scores:
 
     def at(self, statistics: Tensor, places: Tensor) -> Tensor:
         """Scores of n rows at draws of some places (m,), (n, m)."""
-        return self.factor * (statistics @ self.key[places].to(statistics).T) + self.bias[places]
+        return self._scaled(statistics) @ self.key[places].to(statistics).T + self.bias[places]
 
     def largest(self, statistics: Tensor) -> Tensor:
         """Largest score of each row, (n,)."""
@@ -91,7 +91,10 @@ class Scores:
         return replace(self, key=self.key.to(place.device), bias=place.tensor(self.bias))
 
     def _blocks(self, statistics: Tensor) -> Iterator[Tensor]:
-        return _kernels.score_blocks(self.factor * statistics, self._keys(statistics.dtype), self.bias)
+        return _kernels.score_blocks(self._scaled(statistics), self._keys(statistics.dtype), self.bias)
+
+    def _scaled(self, statistics: Tensor) -> Tensor:
+        return (self.factor.to(statistics) if isinstance(self.factor, Tensor) else self.factor) * statistics
 
     def _keys(self, dtype: torch.dtype) -> Tensor:
         return self.key.to(dtype) if self.key.numel() <= FEW_NUMBERS else self.key
@@ -162,7 +165,7 @@ class Mixture:
     def means_at(self, places: Tensor) -> Tensor:
         """The decoder's means at draws of these places (n, s), (n, s, d)."""
         key = self.scores.key[places.flatten()].to(self.scores.bias)
-        return self.family.mean_at(self.scores.factor * key).unflatten(0, places.shape)
+        return self.family.mean_at(self.scores._scaled(key)).unflatten(0, places.shape)
 
     def log_density_with_tail(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`log_density`, and `tail`."""
