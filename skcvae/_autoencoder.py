@@ -133,7 +133,7 @@ class AutoencoderModel(LatentVariableModel):
 
         def fitted(worker: Self) -> tuple[AutoencoderFit, _amortise.Streaming]:
             is_begun = hasattr(worker, "_fitted")
-            rows = check.check_X(worker, X, fitting=not is_begun, training=True, allow_missing=True)
+            rows = worker._rows(X, fitting=not is_begun, training=True)
             part = worker._completed(Table.of(rows, sample_weight), is_begun)
             if not is_begun:
                 check.check_varying(part.X)

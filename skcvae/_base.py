@@ -143,7 +143,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """
         points = self._checked_latent(Z)
         with self._answering(points.dtype) as model:
-            return _memory.in_blocks(points, model.mean)
+            return self._framed(_memory.in_blocks(points, model.mean))
 
     def reconstruct(self, X: ArrayLike) -> NDArray:
         r"""Posterior mean of the decoder's mean, :math:`E_{q(z \mid x)}[\mu(z)]`.
@@ -166,7 +166,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
             def means(block: NDArray) -> NDArray:
                 return model.restored(model.inference.reconstruction(model.standardised(block)))
 
-            return _memory.in_blocks(rows, self._averaging(rows, means))
+            return self._framed(_memory.in_blocks(rows, self._averaging(rows, means)), X)
 
     def posterior(self, X: ArrayLike) -> Posterior:
         """Moments, effective sample size and log normaliser of each row's posterior; weights and draws on request.
@@ -248,7 +248,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         with computing(with_gradients=False):
             z = record.prior.sample(n_samples, rng) if source == "prior" else record.sample_aggregate(n_samples, rng)
         with self._answering(z.dtype) as model:
-            return _memory.in_blocks(z, lambda block: model.sample(block, noise, rng))
+            return self._framed(_memory.in_blocks(z, lambda block: model.sample(block, noise, rng)))
 
     def score_samples(
         self, X: ArrayLike, *, return_std: bool = False, n_draws: int = posteriors.LOCAL_DRAWS
@@ -348,7 +348,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rows = self._checked(X)
         names = getattr(self, "feature_names_in_", None)
         given = _memory.as_floats(np.array(rows))
-        given[:, check.check_columns("target", target, rows.shape[1], names)] = np.nan
+        chosen = check.check_columns("target", target, self.n_features_in_, names)
+        given[:, chosen if self._mixed_columns is None else chosen[self._mixed_columns.places]] = np.nan
         both, both_error = self._scored(rows, return_std, n_draws)
         observed, observed_error = self._scored(given, return_std, n_draws)
         difference = both - observed
@@ -381,9 +382,11 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         """
         rows, rng = self._checked(X), np.random.default_rng(0)
         with self._answering(np.dtype(np.float64)):
-            return _memory.in_blocks(
+            filled = _memory.in_blocks(
                 rows, lambda block: self._partial.expected(np.ascontiguousarray(block, dtype=np.float64), rng), np.float64
             )
+        columns = vars(self).get("columns_")
+        return filled if columns is None else columns.filled(X, filled)
 
     def sample_conditional(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray[np.float64]:
         r"""Draws of the missing cells of each row given those that are observed, by the law of `sample`.
@@ -415,11 +418,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rows = self._checked(X)
         rng = _random.draws_rng(n_samples, random_state, (len(rows), n_samples, rows.shape[1]))
         with self._answering(np.dtype(np.float64)):
-            return _memory.in_blocks(
+            drawn = _memory.in_blocks(
                 rows,
                 lambda block: self._partial.completed(np.ascontiguousarray(block, dtype=np.float64), n_samples, rng),
                 np.float64,
             )
+        return self._framed(drawn, X)
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of `score_samples` over the rows of X, in nats.
@@ -448,9 +452,20 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def _checked(self, X: ArrayLike, allow_missing: bool = True) -> NDArray:
         """Rows (n, d) as the fit had them, with NaN where cells are missing."""
         check_is_fitted(self)
-        rows = check.check_X(self, X, allow_missing=allow_missing)
+        rows = self._rows(X, allow_missing=allow_missing)
         self._record.family.check_support(rows)
         return rows
+
+    def _framed(self, rows: NDArray, X: Any = None) -> Any:
+        """Rows (n, d'), or draws of them (n, s, d'), as the fit had them: a frame, with the index of X, or the array itself."""
+        columns = vars(self).get("columns_")
+        if columns is None:
+            return rows
+        index = getattr(X, "index", None) if columns.backend == "pandas" and hasattr(X, "iloc") else None
+        if rows.ndim == 3:
+            index = None if index is None else index.repeat(rows.shape[1])
+            rows = rows.reshape(-1, rows.shape[2])
+        return columns.decoded(rows, index)
 
     @property
     def _partial(self) -> Partial:

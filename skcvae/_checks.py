@@ -11,7 +11,7 @@ import math
 import numbers
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -242,6 +242,20 @@ def check_X(
     return rows
 
 
+def check_table(
+    estimator: BaseEstimator, X: Any, encoded: Callable[[Any], Array], *, fitting: bool = False, training: bool = False
+) -> Array:
+    """Rows (n, d') of numbers that stand for a frame X, which has the columns of the fit; NaN where a cell is missing."""
+    if is_frame(X) or fitting:
+        validate_data(estimator, X, reset=fitting, skip_check_array=True)
+    rows = encoded(X)
+    least = 2 if fitting or training else 1
+    if len(rows) < least:
+        raise ValueError(f"X must have at least {least} rows, got {len(rows)}. Give more rows.")
+    _check_size("X", _largest_value("X", rows, None, allow_missing=True), np.float64)
+    return rows
+
+
 def _with_nan(X: Any) -> Any:
     """X with NaN for masked entries and for pandas' NA among objects, which numpy does not take for a number."""
     if isinstance(X, np.ma.MaskedArray) and X.dtype.kind in NUMERIC:
@@ -357,9 +371,14 @@ def _conversion(name: str) -> Iterator[None]:
         raise ValueError(f"{name} must be finite numbers, got one above 1e308: {error}. Rescale {name}.") from error
 
 
+def is_frame(value: Any) -> bool:
+    """Whether it is a data frame of pandas or polars."""
+    return (hasattr(value, "iloc") and hasattr(value, "columns")) or hasattr(value, "get_column")
+
+
 def _column_names(value: Any) -> list[Any] | None:
     """Names of the columns of a pandas or polars data frame, or None."""
-    return list(value.columns) if (hasattr(value, "iloc") and hasattr(value, "columns")) or hasattr(value, "get_column") else None
+    return list(value.columns) if is_frame(value) else None
 
 
 def _refuse_other_than_numbers(name: str, value: Any, allow_missing: bool = False) -> None:

@@ -8,7 +8,7 @@ import math
 import numbers
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -25,6 +25,7 @@ from skcvae import _checks as check
 from skcvae import _memory, _place, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
 from skcvae._checkpoint import open_checkpoint
+from skcvae._columns import Columns, has_names
 from skcvae._context import computing
 from skcvae._crossfit import CANDIDATES, Comparison, Halved, Trials, cross_fitted, farthest_column, rows_alone, scored
 from skcvae._data import Data, Judges, Table, representative
@@ -41,6 +42,7 @@ from skcvae.likelihoods import (
     GaussianLikelihood,
     Likelihood,
     MappedGaussian,
+    MixedLikelihood,
     RowMap,
     mean_of_rows,
 )
@@ -48,9 +50,11 @@ from skcvae.networks import Conv, Decoder, Network, as_network, fewest_rows
 from skcvae.priors import Prior, as_prior
 
 #: What scikit-learn's checks learn of the data.
-LEARNED_OF_X = ("n_features_in_", "feature_names_in_")
+LEARNED_OF_X = ("n_features_in_", "feature_names_in_", "columns_")
 #: What the user says where the number of components is to be found.
 AUTO = "auto"
+#: Components of the latent variable of a mixed table, if the user gives no number: it carries all dependence between its columns.
+MIXED_COMPONENTS = 5
 #: The share of the time that is left which each of the fits to halves of the rows may take, over the number of candidates.
 FOLD_SHARE = 0.15
 #: What these fits have not: an end to go on from, rows held out, or progress.
@@ -98,6 +102,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     _fitted: Fit
     _evidence: Evidence | None
     _likelihood: Likelihood
+    columns_: Columns
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Refuse parameters that have another name now, before `__init__` calls them unexpected."""
@@ -109,7 +114,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
-        likelihood: str | Likelihood = "gaussian",
+        likelihood: str | Likelihood | Mapping[str, str] = "gaussian",
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",
@@ -181,7 +186,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            table = Table.of(check.check_X(worker, X, fitting=True, allow_missing=True), sample_weight)
+            table = Table.of(worker._rows(X, fitting=True), sample_weight)
             data, held_out = worker._split(worker._completed(table, worker._is_warm), X_val)
             check.check_varying(data.X)
             return worker._fit(data, held_out, watch), None
@@ -191,6 +196,42 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             watch.close()
         return self
 
+    def _rows(self, X: Any, *, fitting: bool = False, training: bool = False, allow_missing: bool = True) -> NDArray:
+        """Checked rows of numbers (n, d'), with NaN where cells are missing; of a frame, whose columns a first fit learns."""
+        if fitting:
+            self.__dict__.pop("columns_", None)
+            if has_names(X):
+                auto = self._auto_likelihood()
+                self.columns_ = Columns.plain(X) if auto is None else Columns.of(X, auto.columns, auto.unknown)
+            elif isinstance(self.likelihood, Mapping):
+                raise ValueError(
+                    f"likelihood={check.shown(self.likelihood)} names columns, and X has no names. Give a data frame, or a "
+                    "skcvae.likelihoods.MixedLikelihood."
+                )
+        columns = self._mixed_columns
+        if columns is None:
+            return check.check_X(self, X, fitting=fitting, training=training, allow_missing=allow_missing)
+        rows = check.check_table(self, X, columns.encoded, fitting=fitting, training=training)
+        if not allow_missing and np.isnan(rows).any():
+            row, place = map(int, np.argwhere(np.isnan(rows))[0])
+            name = columns.names[columns.places[place]]
+            raise ValueError(f"X must be whole here, got a missing cell in row {row} of column {name!r}. Use impute first.")
+        return rows
+
+    def _auto_likelihood(self) -> AutoLikelihood | None:
+        """The likelihood that asks columns what they are, if it is one."""
+        if isinstance(self.likelihood, Mapping):
+            return AutoLikelihood(self.likelihood)
+        if isinstance(self.likelihood, AutoLikelihood):
+            return self.likelihood
+        return AutoLikelihood() if isinstance(self.likelihood, str) and self.likelihood == AUTO else None
+
+    @property
+    def _mixed_columns(self) -> Columns | None:
+        """The columns of the frame that was fitted, where these are not all numbers as they come."""
+        columns: Columns | None = vars(self).get("columns_")
+        return None if columns is None or columns.is_plain else columns
+
     def _completed(self, table: Table, is_begun: bool) -> Table:
         """The rows with draws of their missing cells given the others; rows with nothing observed are left out.
 
@@ -199,7 +240,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         if not check.has_missing(table.X):
             return table
         if not is_begun:
-            check.check_observed(table.X, getattr(self, "feature_names_in_", None))
+            check.check_observed(table.X, self._names)
         is_empty = np.isnan(table.X).all(1)
         if is_empty.any():
             check.warn(f"{is_empty.sum()} of {len(table.X)} rows have no observed cell, and are left out of the fit.")
@@ -231,8 +272,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check.check_number("validation_fraction", self.validation_fraction, numbers.Real, 0, open_low=True)
         is_stopping = check.check_flag("early_stopping", self.early_stopping)
         if X_val is not None:
-            given = check.check_X(self, X_val)
-            check.warn_where_far(data.X, given, getattr(self, "feature_names_in_", None))
+            given = self._rows(X_val, allow_missing=False)
+            check.warn_where_far(data.X, given, self._names)
             return data, Table(given)
         if not is_stopping:
             return data, None
@@ -371,7 +412,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         place = int(is_alone.argmax())
         row = data.X[place].astype(np.float64)
         column = int(columns[farthest_column(noise, row[columns])])
-        names = getattr(self, "feature_names_in_", None)
+        names = self._names
         check.warn(
             f"{is_alone.sum()} of {len(data.X)} rows are far from all others, such as row {place} with {row[column]:.4g} in column "
             f"{column if names is None else repr(names[column])}. They are not fitted, and are broad noise in scores and samples. "
@@ -440,14 +481,23 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """The prior, of a number of components that is known by now."""
         if isinstance(self.n_components, str):
             raise ValueError(f"n_components must be 'auto', None or an integer of at least 1, got {self.n_components!r}.")
-        return as_prior(self.prior, self.n_components)
+        is_open = self.n_components is None and isinstance(self.prior, str) and self._is_mixed
+        return as_prior(self.prior, MIXED_COMPONENTS if is_open else self.n_components)
+
+    @property
+    def _is_mixed(self) -> bool:
+        """Whether columns are of several kinds."""
+        return isinstance(self.likelihood, MixedLikelihood) or self._mixed_columns is not None
 
     def _settled_likelihood(self, n_features: int) -> Likelihood:
         """The likelihood, of a kind that the shapes of data and model say where it is open."""
-        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood)
+        auto = self._auto_likelihood()
+        chosen = check.choose("likelihood", self.likelihood, LIKELIHOODS, Likelihood) if auto is None else auto
         likelihood: Likelihood = chosen() if isinstance(chosen, type) else chosen
         if not isinstance(likelihood, AutoLikelihood):
             return likelihood
+        if self._mixed_columns is not None:
+            return self._mixed_columns.likelihood()
         prior, network = self._chosen_prior(), as_network(self.network, self.hidden_layer_sizes, self.activation)
         return likelihood.settled(n_features, prior.n_components, prior.is_atomic or isinstance(network, Conv))
 
@@ -472,6 +522,12 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         _memory.check_room(f"pool_size={self.pool_size}", (self.pool_size, self.n_features_in_), "Lower pool_size.")
         check.check_number("learning_rate_init", self.learning_rate_init, numbers.Real, 0, open_low=True)
         check.check_number("tol", self.tol, numbers.Real, 0)
+
+    @property
+    def _names(self) -> Any:
+        """Names of the columns of numbers, if they have some."""
+        columns = self._mixed_columns
+        return getattr(self, "feature_names_in_", None) if columns is None else np.array(columns.names)[columns.places]
 
     @property
     def _is_warm(self) -> bool:
@@ -506,7 +562,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     def _warn_where_outlying(self, likelihood: Likelihood, family: Family, rows: NDArray[np.float64]) -> None:
         """Warn of the number that is farthest off in the rows (n, d)."""
         places, row_map = likelihood.number_columns(rows.shape[1]), (family.numbers or family).row_map
-        names, numbers = getattr(self, "feature_names_in_", None), rows[:, places]
+        names, numbers = self._names, rows[:, places]
         named = places if names is None else np.asarray(names)[places]
         check.warn_where_outlying(numbers if row_map is None else row_map.columns(numbers), numbers, named)
 

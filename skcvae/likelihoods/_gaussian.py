@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Self
@@ -462,11 +463,32 @@ class MappedGaussian(Likelihood):
 
 @dataclass(frozen=True, eq=False)
 class AutoLikelihood(Likelihood):
-    """Gaussian noise of a kind that the shape of the data says: `likelihood="auto"`.
+    """A likelihood of a kind that the data say: `likelihood="auto"`.
 
+    Columns of a data frame have each a kind by their type and values; those of an array are numbers. Where all are numbers it is
     "table" where there are at least two features more than components, no more than 200 of them, and the network has no images;
     "gaussian" elsewhere.
+
+    Parameters
+    ----------
+    columns : mapping of str to {"gaussian", "categorical", "poisson", "hurdle"}, default=None
+        The kind of some columns of a frame, by their names. A dict as `likelihood` is the same.
+    unknown : {"error", "missing"}, default="error"
+        What a category is that the fitted rows had not: an error, or a missing cell.
+
+    Examples
+    --------
+    >>> from skcvae import CoupledVAE
+    >>> from skcvae.likelihoods import AutoLikelihood
+    >>> CoupledVAE(likelihood=AutoLikelihood({"visits": "poisson"}, unknown="missing")).likelihood.unknown
+    'missing'
     """
+
+    columns: Mapping[str, str] | None = None
+    unknown: str = "error"
+
+    def __post_init__(self) -> None:
+        choose("unknown", self.unknown, dict.fromkeys(("error", "missing")))
 
     def settled(self, n_features: int, n_components: int, is_image: bool) -> Likelihood:
         is_table = n_components + 2 <= n_features <= LARGEST_TABLE and not is_image
