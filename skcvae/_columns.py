@@ -18,6 +18,8 @@ from skcvae.likelihoods import CategoricalLikelihood, GaussianLikelihood, Likeli
 Array = NDArray[np.float64]
 #: What a column may be.
 KINDS = ("gaussian", "categorical", "poisson", "hurdle")
+#: Kinds of frames.
+BACKENDS = ("pandas", "polars")
 #: Numbers of at most so many values, each of which many rows have, are taken for codes.
 MOST_CODES = 12
 #: A value of numbers that this share of the rows has, and so many times as many as the next, has a mass of its own.

@@ -15,7 +15,7 @@ import importlib.metadata
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from skcvae import _files
 from skcvae._checks import shown
+from skcvae._columns import BACKENDS, KINDS, Column, Columns
 from skcvae._context import computing
 from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Evidence, Fit, Holes
 from skcvae._place import HOST
-from skcvae.likelihoods import Background, Family, RowMap
+from skcvae.likelihoods import Background, Categorical, Family, Poisson, Product, RowMap
 from skcvae.networks import Decoder, LinearPlus, Steep
 from skcvae.posteriors import Conditional, Encoder, Pool, Scores
 from skcvae.priors import Prior
@@ -42,7 +43,7 @@ ROOMS = tuple(
     f"skcvae.{room}" for room in ("priors", "likelihoods", "networks", "posteriors", "transport", "schedule", "divergences")
 )
 #: Records of a fit.
-RECORDS = (CoupledFit, AutoencoderFit, Pool, Scores, Holes, Coupling, Curve, Evidence)
+RECORDS = (CoupledFit, AutoencoderFit, Pool, Scores, Holes, Coupling, Curve, Evidence, Columns, Column)
 #: The estimators that a file may hold, by name.
 ESTIMATORS: dict[str, type[BaseEstimator]] = {}
 #: Torch's layers that a network of this package may hold, with the attributes that make them.
@@ -82,6 +83,7 @@ def save(model: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "parameters": {key: writer.written(value) for key, value in parameters.items()},
         "n_features": int(model.n_features_in_),
         "feature_names": None if names is None else [str(item) for item in names],
+        "columns": writer.written(getattr(model, "columns_", None)),
         "output": getattr(model, "_sklearn_output_config", {}).get("transform"),
         "fit": writer.written(model._fitted),
     }
@@ -194,6 +196,7 @@ class _Writer:
             torch.device: lambda v: {"device": str(v)},
             os.PathLike: lambda v: os.fspath(v),
             list: lambda v: {"list": [self.written(item) for item in v]},
+            Mapping: lambda v: {"mapping": [[_text(key), self.written(item)] for key, item in v.items()]},
             tuple: lambda v: {"tuple": [self.written(item) for item in v]},
             nn.Module: self._module,
         }
@@ -230,6 +233,12 @@ class _Writer:
 
 def _arguments(module: Any) -> dict[str, Any]:
     """What makes a module of this package, but for its weights and buffers."""
+    if isinstance(module, Product):
+        return {"parts": list(module.parts), "columns": list(module.columns), "background": module.background}
+    if isinstance(module, Categorical):
+        return {"sizes": module.sizes}
+    if isinstance(module, Poisson):
+        return {}
     if isinstance(module, Family):
         return {"offset": module.offset, "unit": module.unit, "row_map": module.row_map, "background": module.background}
     if isinstance(module, LinearPlus):
@@ -266,6 +275,7 @@ class _Reader:
             "dtype": lambda w: {"float32": torch.float32, "float64": torch.float64}[w["dtype"]],
             "device": lambda w: torch.device(_text(w["device"])),
             "list": lambda w: [self.read(item) for item in w["list"]],
+            "mapping": lambda w: {_text(key): self.read(item) for key, item in w["mapping"]},
             "tuple": lambda w: tuple(self.read(item) for item in w["tuple"]),
             "sequence": lambda w: nn.Sequential(*(self._layer(layer) for layer in w["sequence"])),
             "module": self._module,
@@ -313,6 +323,8 @@ class _Reader:
 
 def _skeleton(kind: type[nn.Module], arguments: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
     """A module of this package with empty weights; those whose shapes no argument says have the shapes of the state."""
+    if issubclass(kind, Product | Categorical | Poisson):
+        return _of_mixed(kind, arguments, state)
     module: Any = kind.__new__(kind)
     nn.Module.__init__(module)
     if issubclass(kind, Family):
@@ -350,6 +362,32 @@ def _skeleton(kind: type[nn.Module], arguments: dict[str, Any], state: dict[str,
     if arguments:
         raise ValueError(f"a {kind.__name__} has the surplus arguments {', '.join(arguments)}")
     return cast(nn.Module, module)
+
+
+def _of_mixed(kind: Any, arguments: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
+    """A likelihood of categories, of counts or of several kinds of columns."""
+    if kind is Categorical:
+        sizes = [_count(size) for size in arguments["sizes"]]
+        module: nn.Module = Categorical(sizes, torch.empty(sum(sizes)))
+    elif kind is Poisson:
+        module = Poisson(torch.empty(len(state["rate"])))
+    else:
+        parts, columns, background = arguments["parts"], arguments["columns"], arguments["background"]
+        if not all(isinstance(part, Family) and not isinstance(part, Product) for part in parts) or len(parts) != len(columns):
+            raise ValueError("the parts of a likelihood are none")
+        widths = [part.n_columns for part in parts]
+        places = np.concatenate(columns)
+        if [len(group) for group in columns] != widths or sorted(places.tolist()) != list(range(sum(widths))):
+            raise ValueError("the columns of a likelihood are not those of its parts")
+        if background is not None:
+            if not isinstance(background, Background) or not isinstance(parts[0].background, Background):
+                raise ValueError("the broad noise is none")
+            background.check(widths[0])
+        module = Product(parts, columns, background)
+    for name, numbers in (("rate", "rates"), ("frequencies", "frequencies")):
+        if name in state and not bool((state[name] > 0).all()):
+            raise ValueError(f"the {numbers} are not positive")
+    return module
 
 
 #: Numbers of each likelihood.
@@ -414,9 +452,13 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
     reader.n_components = given_number if isinstance(given_number, int) else fit.prior.n_components
     model: Any = kind(**{name: reader.read(item) for name, item in given.items()})
     _check_device(model.device)
-    if content["n_features"] != fit.family.n_features:
+    columns = reader.read(content.get("columns"))  # files of before have none
+    if columns is not None:
+        model.columns_ = _checked_columns(columns)
+    n_numbers = _count(content["n_features"]) if columns is None else len(columns.places)
+    if n_numbers != fit.family.n_columns or (columns is not None and len(columns.columns) != content["n_features"]):
         raise ValueError("the number of features is not that of the likelihood")
-    model.n_features_in_ = fit.family.n_features
+    model.n_features_in_ = content["n_features"]
     if content["feature_names"] is not None:
         model.feature_names_in_ = np.array([_text(item) for item in content["feature_names"]], dtype=object)
         if len(model.feature_names_in_) != model.n_features_in_:
@@ -429,6 +471,20 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
     model._fitted, model._streaming = fit, None
     _check_answers(fit)
     return model
+
+
+def _checked_columns(columns: Any) -> Columns:
+    """ValueError unless they say what columns of a frame hold."""
+    if not isinstance(columns, Columns) or not isinstance(columns.columns, tuple) or columns.backend not in BACKENDS:
+        raise ValueError("the columns are none")
+    for column in columns.columns:
+        if not isinstance(column, Column) or column.kind not in KINDS or not isinstance(column.categories, tuple):
+            raise ValueError("a column is none")
+        if (column.kind == "categorical") != bool(column.categories):
+            raise ValueError("a column has categories and numbers, or neither")
+        for text in (column.name, column.dtype, column.note):
+            _text(text)
+    return columns
 
 
 def _check_device(device: Any) -> None:
@@ -456,7 +512,7 @@ def _check_fit(fit: Any) -> None:
         if not isinstance(getattr(fit, name), kind):
             raise ValueError(f"{name} of the fit is a {type(getattr(fit, name)).__name__}")
     _positive(fit.temperature)
-    if fit.last_family.n_features != fit.family.n_features:
+    if fit.last_family.n_columns != fit.family.n_columns or fit.last_family.n_features != fit.family.n_features:
         raise ValueError("the likelihoods have different numbers of features")
     if fit.decoder.mean is not None:
         _check_tensor("the prior's means", fit.decoder.mean, (fit.prior.n_components,))
@@ -514,12 +570,12 @@ def _check_tensor(name: str, tensor: Tensor, shape: tuple[int | None, ...], fini
 def _check_answers(fit: Fit) -> None:
     """ValueError unless a model answers for one row and one latent point."""
     model = fit.at(HOST)
-    x = model.standardised(fit.family.offset[None])
+    x = model.standardised(fit.family.restore(np.zeros((1, fit.family.n_features))))
     z = model.inference.mean(x)
     for name, numbers, shape in (
         ("posterior means", z, (1, fit.prior.n_components)),
         ("scores", model.inference.density().log_density(x)[0], (1,)),
-        ("decoder means", torch.as_tensor(model.mean(np.zeros((1, fit.prior.n_components)))), (1, fit.family.n_features)),
+        ("decoder means", torch.as_tensor(model.mean(np.zeros((1, fit.prior.n_components)))), (1, fit.family.n_columns)),
     ):
         if tuple(numbers.shape) != shape or bool(torch.isnan(numbers).any()):
             raise ValueError(f"its {name} are NaN or of another shape")
