@@ -31,6 +31,8 @@ FEWEST_TOLD = 20
 #: Categories that a line shows.
 MOST_SHOWN = 4
 MICROSECONDS = 1e6
+#: Decimals of numbers that are multiples of a step, at most; what their rounding is, over the largest; the largest that are exact.
+MOST_DECIMALS, ROUNDING, LARGEST_INTEGER = 6, 1e-12, 2.0**53
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Column:
     dtype : str, of the frame
     categories : tuple, in order; empty for numbers
     is_ordered : bool, whether pandas holds them as ordered
-    is_whole : bool, whether all numbers were whole
+    step : float or None, of which all numbers were multiples, as those from the frame are then
     atom : float or None, the value with a mass of its own
     time_zone : str or None, of dates
     note : str, for the eye
@@ -56,7 +58,7 @@ class Column:
     dtype: str
     categories: tuple[Any, ...] = ()
     is_ordered: bool = False
-    is_whole: bool = False
+    step: float | None = None
     atom: float | None = None
     time_zone: str | None = None
     note: str = ""
@@ -89,7 +91,7 @@ class Column:
         numbers = rows[:, -1]
         if self.kind == "hurdle":
             numbers = np.where(rows[:, 0] < 0.5, np.float64(self.atom or 0.0), numbers)
-        return np.rint(numbers) if self.is_whole else numbers
+        return numbers if self.step is None else np.round(np.rint(numbers / self.step) * self.step, MOST_DECIMALS)
 
     def _codes(self, values: Any, unknown: str) -> Array:
         places = {category: float(place) for place, category in enumerate(self.categories)}
@@ -212,9 +214,8 @@ class Columns:
             nw.from_native(self.decoded(rows, getattr(X, "index", None)), eager_only=True),
             nw.from_native(X, eager_only=True),
         )
-        columns = []
-        for name in given.columns:
-            is_missing = np.array([entry is None for entry in _entries(given[name])])
+        columns, first = [], np.cumsum([0, *(column.width for column in self.columns[:-1])])
+        for name, is_missing in zip(given.columns, np.isnan(self.encoded(X)[:, first]).T, strict=True):
             cells, known = found[name], given[name]
             columns.append(known if not is_missing.any() else cells if is_missing.all() else _merged(known, cells, is_missing))
         return given.with_columns(*columns).to_native()
@@ -252,7 +253,9 @@ def _column(name: str, series: Any, asked: str | None) -> Column:
     if dtype.is_temporal() and dtype != nw.Time:
         time_zone = getattr(dtype, "time_zone", None)
         _refuse_kind(name, asked, ("gaussian",), "dates and durations")
-        return Column(name, "gaussian", native, time_zone=time_zone, note="seconds" if dtype == nw.Duration else "date")
+        seconds = _numbers(name, series)
+        step = _step(np.unique(seconds[~np.isnan(seconds)]))
+        return Column(name, "gaussian", native, step=step, time_zone=time_zone, note="seconds" if dtype == nw.Duration else "date")
     if not is_text and not dtype.is_numeric():
         entries = [entry for entry in _entries(series) if entry is not None]
         is_text = any(isinstance(entry, (str, bool)) for entry in entries)
@@ -268,16 +271,28 @@ def _column(name: str, series: Any, asked: str | None) -> Column:
     is_few = len(values) == 1 or (len(values) <= MOST_CODES and len(values) ** 2 <= len(known))
     if asked is None and is_few:
         return _category(name, series, native)
-    is_whole = bool((known == np.rint(known)).all())
+    step = _step(values)
     order = counts.argsort()[::-1]
     has_atom = len(values) > 2 and counts[order[0]] >= max(ATOM_SHARE * len(known), ATOM_LEAD * counts[order[1]])
     if asked == "hurdle" or (asked is None and has_atom):
         atom = float(values[order[0]])
         share = counts[order[0]] / len(known)
-        return Column(name, "hurdle", native, is_whole=is_whole, atom=atom, note=f"{atom:g} in {share:.0%} of rows")
+        return Column(name, "hurdle", native, step=step, atom=atom, note=f"{atom:g} in {share:.0%} of rows")
     if asked == "poisson":
-        return Column(name, "poisson", native, is_whole=True, note="counts")
-    return Column(name, "gaussian", native, is_whole=is_whole, note="whole numbers" if is_whole else "")
+        return Column(name, "poisson", native, step=1.0, note="counts")
+    return Column(name, "gaussian", native, step=step, note="" if step is None else f"multiples of {step:g}")
+
+
+def _step(values: Array) -> float | None:
+    """The largest number of which all values are multiples, if it has few decimals."""
+    for decimals in range(MOST_DECIMALS + 1):
+        scaled = values * 10.0**decimals
+        whole = np.rint(scaled)
+        if np.abs(whole).max() > LARGEST_INTEGER:
+            return None
+        if np.abs(scaled - whole).max() <= ROUNDING * np.abs(whole).max():
+            return float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**decimals
+    return None
 
 
 def _category(name: str, series: Any, native: str) -> Column:
@@ -341,11 +356,22 @@ def _is_missing(entry: Any) -> bool:
 
 
 def _numbers(name: str, values: Any) -> Array:
+    """A column as `_floats`; ValueError where one is infinite."""
+    numbers = _floats(name, values)
+    if np.isinf(numbers).any():
+        row = int(np.isinf(numbers).argmax())
+        raise ValueError(f"X must be finite, got infinity in row {row} of column {name!r}. Clip it, or leave these rows out.")
+    return numbers
+
+
+def _floats(name: str, values: Any) -> Array:
     """A column as numbers: dates as seconds since 1970, durations as seconds; NaN where a cell is missing."""
     if isinstance(values, nw.Series):
         if values.dtype == nw.Duration:
             return _with_nan(values.dt.total_microseconds()) / MICROSECONDS
         if values.dtype in (nw.Datetime, nw.Date):
+            if getattr(values.dtype, "time_zone", None) is not None:
+                values = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
             return _with_nan(values.cast(nw.Datetime("us")).dt.timestamp("us")) / MICROSECONDS
         if values.dtype.is_numeric() or values.dtype == nw.Boolean:
             return _with_nan(values)

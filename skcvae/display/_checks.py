@@ -52,8 +52,14 @@ def rows_of(X: Any, rows: Sequence[int]) -> Any:
 
 
 def as_rows(X: ArrayLike) -> NDArray:
-    """An array of what an estimator has taken."""
-    return np.asarray(X)
+    """An array of the numbers of what an estimator has taken, or has given."""
+    rows = np.asarray(X)
+    if rows.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Pictures of rows are of numbers, got a table with cells of type {rows.dtype}. Draw its columns by the frames that "
+            "sample and reconstruct return, or see skcvae.metrics.table_report."
+        )
+    return rows
 
 
 def rows_like(X: ArrayLike | None, estimator: Any) -> NDArray | None:

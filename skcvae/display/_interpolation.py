@@ -133,7 +133,7 @@ class InterpolationDisplay(PointsOrImages):
             raise ValueError(f"path='spherical' needs the standard Gaussian prior, got {prior!r}. Use path='linear'.")
         shape = image_shape_of(estimator, image_shape)
         Z = along(np.asarray(estimator.transform(rows_of(X, rows))), np.linspace(0, 1, n_steps)[:, None])
-        means, names = estimator.inverse_transform(Z), feature_names(estimator)
+        means, names = as_rows(estimator.inverse_transform(Z)), feature_names(estimator)
         return cls(means=means, Z=Z, X=as_rows(X), rows=rows, image_shape=shape, feature_names=names).plot(ax=ax, **kwargs)
 
     def _points(self, ax: Any, style: dict[str, Any]) -> list[Artist]:

@@ -100,7 +100,7 @@ class ReconstructionDisplay(PointsOrImages):
         ReconstructionDisplay
         """
         check_model(estimator, "reconstruct")
-        shape, reconstructions = image_shape_of(estimator, image_shape), estimator.reconstruct(X)
+        shape, reconstructions = image_shape_of(estimator, image_shape), as_rows(estimator.reconstruct(X))
         display = cls(X=as_rows(X), reconstructions=reconstructions, image_shape=shape, feature_names=feature_names(estimator))
         return display.plot(ax=ax, **kwargs)
 

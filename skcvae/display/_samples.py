@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import ArrayLike, NDArray
 
 from skcvae.display._axes import BLUE, GREY, clouds, legend, panel
-from skcvae.display._checks import check_model, feature_names, rows_like
+from skcvae.display._checks import as_rows, check_model, feature_names, rows_like
 from skcvae.display._images import ImageShape, PointsOrImages, as_images, gap, image_shape_of, name_lines, picture, show, stacked
 from skcvae.display._plane import Plane
 
@@ -113,7 +113,7 @@ class SamplesDisplay(PointsOrImages):
         check_model(estimator, "sample")
         shape, real = image_shape_of(estimator, image_shape), rows_like(X, estimator)
         n = n_samples if n_samples is not None else N_POINTS if shape is None else N_IMAGES
-        samples = estimator.sample(n, noise=noise, source=source, random_state=random_state)
+        samples = as_rows(estimator.sample(n, noise=noise, source=source, random_state=random_state))
         display = cls(samples=samples, X=real, image_shape=shape, feature_names=feature_names(estimator))
         return display.plot(ax=ax, **kwargs)
 
