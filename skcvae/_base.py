@@ -380,13 +380,18 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         >>> bool(abs(model.impute([[1.0, np.nan, 1.0, 1.0]])[0, 1] - 1) < 0.2)
         True
         """
-        rows, rng = self._checked(X), np.random.default_rng(0)
+        rows, rng, columns = self._checked(X), np.random.default_rng(0), vars(self).get("columns_")
         with self._answering(np.dtype(np.float64)):
-            filled = _memory.in_blocks(
-                rows, lambda block: self._partial.expected(np.ascontiguousarray(block, dtype=np.float64), rng), np.float64
-            )
-        columns = vars(self).get("columns_")
-        return filled if columns is None else columns.filled(X, filled)
+
+            def filled(block: NDArray) -> NDArray:
+                given = np.ascontiguousarray(block, dtype=np.float64)
+                means = self._partial.expected(given, rng)
+                if columns is None or not columns.has_open_hurdle(given):
+                    return means
+                return columns.with_hurdle_means(given, means, self._partial.completed(given, posteriors.DRAWS_OF_MEAN, rng))
+
+            means = _memory.in_blocks(rows, filled, np.float64)
+        return means if columns is None else columns.filled(X, means)
 
     def sample_conditional(self, X: ArrayLike, n_samples: int = 1, *, random_state: Any = None) -> NDArray[np.float64]:
         r"""Draws of the missing cells of each row given those that are observed, by the law of `sample`.

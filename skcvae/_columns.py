@@ -206,6 +206,23 @@ class Columns:
             return _pandas_frame(pairs, index)
         return _polars_frame(pairs)
 
+    def has_open_hurdle(self, rows: Array) -> bool:
+        """Whether it is not known of a cell of rows (n, d') if it is an atom."""
+        return any(np.isnan(rows[:, place]).any() for place, _ in self._hurdles())
+
+    def with_hurdle_means(self, rows: Array, means: Array, drawn: Array) -> Array:
+        """Means (n, d') of rows where those of an atom and of numbers together are of their draws (n, s, d')."""
+        for place, column in self._hurdles():
+            is_open = np.isnan(rows[:, place])
+            values = np.where(drawn[is_open, :, place] < 0.5, np.float64(column.atom or 0.0), drawn[is_open, :, place + 1])
+            means[is_open, place], means[is_open, place + 1] = 1.0, values.mean(1)
+        return means
+
+    def _hurdles(self) -> list[tuple[int, Column]]:
+        """Places of the codes of hurdles, and their columns."""
+        first = np.cumsum([0, *(column.width for column in self.columns[:-1])])
+        return [(int(place), column) for place, column in zip(first, self.columns, strict=True) if column.kind == "hurdle"]
+
     def filled(self, X: Any, rows: NDArray) -> Any:
         """X, a frame or an array like it, with its missing cells from rows (n, d'), and all others as they were."""
         if not is_frame(X):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -57,18 +57,21 @@ class CoupledVAE(LatentVariableModel):
     Parameters
     ----------
     n_components : int, "auto" or None, default=None
-        Dimension k of the latent variable. None is the dimension of a prior that is an object, and 2 of a prior that is a name.
+        Dimension k of the latent variable. None is the dimension of a prior that is an object; of a prior that is a name it is 2,
+        or 5 for a table of mixed columns, where it carries all dependence between them.
         "auto" compares 1, 2, 3, 5, 8 and 13 by short fits to halves of the rows, each scored on the other half, and takes the
         smallest whose score is within one standard error of the highest; `evidence_` has the scores.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable: a name, a `skcvae.priors.Prior`, a torch distribution, a function
         ``sampler(n_samples, random_state)``, an array of atoms or a tuple (atoms, weights).
-    likelihood : {"auto", "gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="auto"
+    likelihood : {"auto", "gaussian", "table", "bernoulli"}, dict or skcvae.likelihoods.Likelihood, default="auto"
         Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone. "table",
         for columns of unlike kinds and units, transforms them and has the covariance of what a decoder leaves of rows that it has
         not seen, for which there are short fits to halves of the rows: see `skcvae.likelihoods.GaussianLikelihood`. "auto" is
         "table" for at least two columns more than components and at most 200, and "gaussian" elsewhere: in the plane, over atoms,
-        with network="conv" and for images. `noise_` says what was chosen.
+        with network="conv" and for images. `noise_` says what was chosen. Of a data frame with text, truth values, categories,
+        dates or codes "auto" finds what each column is, and `columns_` says it; a dict such as ``{"visits": "poisson"}`` tells it for
+        some of them, see `skcvae.likelihoods.AutoLikelihood`.
     network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
         Architecture of the decoder, beside a linear map: a multilayer perceptron, transposed convolutions for square grey images,
         an object with parameters of its own, or torch modules or functions ``f(n_inputs, n_outputs)`` that return one. The
@@ -161,6 +164,8 @@ class CoupledVAE(LatentVariableModel):
     prior_, likelihood_, module_ : objects
         The prior, the bound likelihood and the decoder, a torch module on the CPU.
     n_features_in_, feature_names_in_ : as in scikit-learn
+    columns_ : record
+        What each column of the data frame holds that was fitted; it prints as a table. Only where X was a frame.
 
     References
     ----------
@@ -185,7 +190,7 @@ class CoupledVAE(LatentVariableModel):
         n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
-        likelihood: str | Likelihood = "auto",
+        likelihood: str | Likelihood | Mapping[str, str] = "auto",
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "steep",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,9 +36,10 @@ class VAE(AutoencoderModel):
         smallest whose score is within one standard error of the highest; `evidence_` has the scores.
     prior : {"gaussian", "uniform", "dirichlet", "categorical", "mixture"} or object, default="gaussian"
         Distribution of the latent variable, as in `CoupledVAE`. The encoder's draws are in its support.
-    likelihood : {"gaussian", "table", "bernoulli"} or skcvae.likelihoods.Likelihood, default="gaussian"
+    likelihood : {"gaussian", "table", "auto", "bernoulli"}, dict or skcvae.likelihoods.Likelihood, default="gaussian"
         Distribution of the data given the latent variable. "gaussian" has one fixed scale that is a function of X alone. "table",
         for columns of unlike kinds and units, transforms and whitens them first: see `skcvae.likelihoods.GaussianLikelihood`.
+        "auto" finds what each column of a data frame is, see `skcvae.likelihoods.AutoLikelihood`.
     network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
         Architecture of encoder and decoder.
     hidden_layer_sizes : sequence of int, default=(256, 256)
@@ -108,6 +109,8 @@ class VAE(AutoencoderModel):
     prior_, likelihood_, encoder_, module_ : objects
         The prior, the bound likelihood, the encoder and the decoder, torch modules on the CPU.
     n_features_in_, feature_names_in_ : as in scikit-learn
+    columns_ : record
+        What each column of the data frame holds that was fitted; it prints as a table. Only where X was a frame.
 
     References
     ----------
@@ -129,7 +132,7 @@ class VAE(AutoencoderModel):
         n_components: int | str | None = None,
         *,
         prior: Any = "gaussian",
-        likelihood: str | Likelihood = "gaussian",
+        likelihood: str | Likelihood | Mapping[str, str] = "gaussian",
         network: Any = "mlp",
         hidden_layer_sizes: Sequence[int] = (256, 256),
         activation: str = "relu",

@@ -417,6 +417,17 @@ def test_an_atom_and_its_density_have_a_mass_of_one(model, rows):
     assert mass == pytest.approx(1, abs=0.02)
 
 
+def test_the_mean_of_an_atom_and_of_numbers(model, rows):
+    """It is that of conditional draws, between the atom and the numbers."""
+    asked = rows.dropna()[:40].assign(fee=np.nan)
+    drawn = model.sample_conditional(asked, 500, random_state=0)["fee"].to_numpy().reshape(40, 500)
+    error = drawn.std(1) * np.sqrt(1 / 500 + 1 / 128)
+    off = (model.impute(asked)["fee"] - drawn.mean(1)) / error
+    assert off.abs().median() < 1.5  # the numbers have long tails
+    assert (off.abs() < 5).mean() > 0.9
+    assert (drawn == 0).any(1).mean() > 0.9
+
+
 def test_pandas_and_polars_say_the_same(model, rows):
     other = quick(likelihood={"pups": "poisson"}).fit(as_polars(rows))
     np.testing.assert_array_equal(other.score_samples(as_polars(rows)), model.score_samples(rows))
