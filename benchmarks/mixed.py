@@ -1,0 +1,195 @@
+"""New rows of mixed tables, with text, codes, counts and holes, beside forests, TVAE and CTGAN.
+
+Tables are the csv files of a folder and those of scikit-learn, with their classes as text. 75 % of the rows are fitted, and each
+method draws as many. `skcvae.metrics.table_report` compares these with the held-out rows (shapes, trends), with the fitted ones
+(detection), and both as training data for a target (utility).
+
+- `real rows` are the fitted rows themselves, and `columns apart` each column shuffled: what is possible, and what is easy.
+- arfpy, TVAE and CTGAN take no missing cells: they are fitted to rows with the median or the most frequent category there.
+  Columns of integers are rounded for arfpy, which has no integers.
+- No method draws missing cells: each drawn row has the holes of a fitted one, so that they tell nothing.
+- `distance`: median distance to the closest fitted row, over that of held-out rows.
+- `nats`: held-out log-likelihood a row of CoupledVAE().
+
+Peers need their own packages (pip install arfpy ctgan) and are left out where they are missing.
+
+Run: python benchmarks/mixed.py [--folder PATH] [--seeds 0 1 2] [--tables ...] [--methods ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from cells import Cells, table
+from sklearn import datasets
+from sklearn.model_selection import train_test_split
+
+from skcvae import CoupledVAE
+from skcvae.metrics import table_report
+
+Draw = Callable[[pd.DataFrame, int], pd.DataFrame]
+MOST_ROWS, MOST_COLUMNS = 2000, 25
+#: What utility predicts; the last column elsewhere.
+TARGETS = {
+    "penguins": "species",
+    "hitters": "Salary",
+    "titanic": "survived",
+    "diamonds": "price",
+    "weather_nyc": "temp",
+    "airquality": "Ozone",
+}
+MEASURES = {"shapes": 1, "trends": 1, "detection": -1, "utility": 1}
+
+
+def of_sklearn(name: str, text: str | None) -> pd.DataFrame:
+    found = getattr(datasets, f"load_{name}")(as_frame=True)
+    frame = found.frame
+    if text is None:
+        names = np.asarray(found.target_names, dtype=object)
+        return frame.assign(target=names[found.target.to_numpy()])
+    return frame.assign(**{text: np.where(frame[text] > 0, "male", "female")})
+
+
+LOADERS: dict[str, Callable[[], pd.DataFrame]] = {
+    "wine": lambda: of_sklearn("wine", None),
+    "breast_cancer": lambda: of_sklearn("breast_cancer", None),
+    "iris": lambda: of_sklearn("iris", None),
+    "diabetes": lambda: of_sklearn("diabetes", "sex"),
+}
+
+
+def frame_of(name: str, folder: Path | None) -> pd.DataFrame:
+    frame = LOADERS[name]() if name in LOADERS or folder is None else pd.read_csv(folder / f"{name}.csv")
+    frame = frame.drop(columns=[column for column in ("rownames", "time_hour") if column in frame]).iloc[:, :MOST_COLUMNS]
+    frame = frame.sample(min(MOST_ROWS, len(frame)), random_state=0).reset_index(drop=True)
+    texts = [column for column in frame if not pd.api.types.is_numeric_dtype(frame[column])]
+    return frame.astype(dict.fromkeys(texts, "category"))
+
+
+def filled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The most frequent category, or the median, in missing cells."""
+    return frame.apply(lambda c: c.fillna(c.mode()[0] if c.dtype == "category" else c.median()) if c.isna().any() else c)
+
+
+def as_fitted(drawn: pd.DataFrame, fitted: pd.DataFrame) -> pd.DataFrame:
+    """Columns in the types of the fitted rows."""
+    columns = {}
+    for name, column in fitted.items():
+        values = drawn[name]
+        is_integer = pd.api.types.is_integer_dtype(column)
+        columns[name] = np.rint(values.astype(float)).astype(column.dtype) if is_integer else values.astype(column.dtype)
+    return pd.DataFrame(columns)
+
+
+def coupled(fitted: pd.DataFrame, seed: int) -> Any:
+    return CoupledVAE(random_state=seed).fit(fitted)
+
+
+def forest(fitted: pd.DataFrame, seed: int) -> pd.DataFrame:
+    from arfpy import arf
+
+    np.random.seed(seed)  # noqa: NPY002
+    model = arf.arf(
+        x=filled(fitted).astype({c: float for c in fitted if fitted[c].dtype != "category"}), random_state=seed, verbose=False
+    )
+    model.forde()
+    return as_fitted(model.forge(n=len(fitted)), fitted)
+
+
+def ctgan(name: str, fitted: pd.DataFrame, seed: int) -> pd.DataFrame:
+    import ctgan
+
+    np.random.seed(seed)  # noqa: NPY002
+    torch.manual_seed(seed)
+    model = getattr(ctgan, name)(epochs=300)
+    model.fit(filled(fitted), [column for column in fitted if fitted[column].dtype == "category"])
+    return as_fitted(model.sample(len(fitted)), fitted)
+
+
+def apart(fitted: pd.DataFrame, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame({name: column.to_numpy()[rng.permutation(len(column))] for name, column in fitted.items()}).astype(
+        fitted.dtypes
+    )
+
+
+METHODS: dict[str, tuple[str | None, Draw]] = {
+    "real rows": (None, lambda fitted, seed: fitted),
+    "columns apart": (None, apart),
+    "CoupledVAE()": (None, coupled),
+    "arfpy": ("arfpy", forest),
+    "TVAE": ("ctgan", functools.partial(ctgan, "TVAE")),
+    "CTGAN": ("ctgan", functools.partial(ctgan, "CTGAN")),
+}
+
+
+def calibration() -> float:
+    """Seconds of a loop of matrix products of this machine."""
+    a, begin = np.random.default_rng(0).normal(size=(500, 500)), time.process_time()
+    for _ in range(50):
+        a = np.tanh(a @ a / 500)
+    return time.process_time() - begin
+
+
+def cell(frame: pd.DataFrame, name: str, method: str, seed: int) -> dict[str, float]:
+    fitted, held_out = (part.reset_index(drop=True) for part in train_test_split(frame, random_state=seed))
+    loop, begin = calibration(), time.process_time()
+    drawn, result = METHODS[method][1](fitted, seed), {}
+    if not isinstance(drawn, pd.DataFrame):
+        result["nats"] = float(np.mean(drawn.score_samples(held_out)))
+        result["k"] = drawn.n_components_
+        drawn = drawn.sample(len(fitted), random_state=seed)
+    result["seconds"] = time.process_time() - begin
+    drawn = drawn if method == "real rows" else drawn.mask(fitted.isna().to_numpy())
+    target = TARGETS.get(name, frame.columns[-1])
+    report = table_report(fitted, drawn, held_out=held_out, target=target, random_state=seed)
+    fresh = table_report(held_out, drawn, random_state=seed)
+    result |= {"shapes": fresh.shapes, "trends": fresh.trends, "detection": report.detection_auc, "utility": report.utility}
+    result |= {"detection_fresh": fresh.detection_auc, "distance": report.distance_ratio}
+    return {**result, "loop": loop, "n": frame.shape[0], "d": frame.shape[1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tables", nargs="+")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    arguments = parser.parse_args()
+    files = [] if arguments.folder is None else sorted(path.stem for path in arguments.folder.glob("*.csv"))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    warnings.simplefilter("ignore")
+    there = [m for m in arguments.methods if METHODS[m][0] is None or importlib.util.find_spec(str(METHODS[m][0])) is not None]
+    cells, lines, rows = Cells("mixed"), [], []
+    for name in arguments.tables or [*files, *LOADERS]:
+        frame = frame_of(name, arguments.folder)
+        for method in there:
+            found = [
+                cells.row(functools.partial(cell, frame, name, method, seed), table=name, method=method, seed=seed)
+                for seed in arguments.seeds
+            ]
+            keys = (*MEASURES, "distance", "seconds")
+            mean = {key: float(np.nanmean([one[key] for one in found])) for key in keys}
+            rows.append({"table": name, "method": method, **mean})
+            line = [f"{mean[key]:.3f}" for key in (*MEASURES, "distance")]
+            lines.append([name, method, *line, f"{mean['seconds']:.0f}"])
+    print(table(["table", "method", *MEASURES, "distance", "seconds"], lines))
+    compared = pd.DataFrame(rows).query("method not in ('real rows', 'columns apart')")
+    ranks = {key: (-sign * compared[key]).groupby(compared["table"]).rank() for key, sign in MEASURES.items()}
+    print("\nmean rank")
+    print(pd.DataFrame(ranks).groupby(compared["method"]).mean().round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()
