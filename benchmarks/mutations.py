@@ -87,7 +87,7 @@ MUTATIONS = [
     ("likelihoods/_gaussian.py", "self.scale * math.sqrt(epsilon)", "self.scale * epsilon"),
     ("likelihoods/_gaussian.py", "mean.square() * precision + deviation.log()", "mean.square() * precision"),
     ("likelihoods/_gaussian.py", "log_scale + 0.5 * x.shape[1] * LOG_2PI", "0.5 * x.shape[1] * LOG_2PI"),
-    ("likelihoods/_bernoulli.py", "_x_log_x(p) + _x_log_x(1 - p)", "_x_log_x(p) + _x_log_x(p)"),
+    ("likelihoods/_bernoulli.py", "x_log_x(p) + x_log_x(1 - p)", "_x_log_x(p) + _x_log_x(p)"),
     ("likelihoods/_family.py", "torch.maximum(variance - epsilon,", "torch.maximum(variance,"),
     ("_phases/_problem.py", "return -epsilon * log_mass(", "return epsilon * log_mass("),
     ("_phases/_freeze.py", "log_density, log_weights + side.log_density)", "log_density, log_weights)"),
