@@ -32,6 +32,8 @@ from skcvae.priors import Prior
 TINY = 1e-12
 #: Completions of a row with missing cells that its posterior is averaged over.
 N_COMPLETIONS = 32
+#: New rows that are asked at once whether a condition holds, at least and at most; and those for which it must hold among the most.
+FEWEST_TRIED, MOST_TRIED, FEWEST_KEPT = 1000, 100_000, 10
 #: Below this median effective sample size the score is dominated by its bias.
 FEWEST_EFFECTIVE_DRAWS = 10
 #: Rows whose effective sample size is looked at where answers are posteriors.
@@ -245,10 +247,15 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
             check.choose(name, value, dict.fromkeys(names))
         rng = _random.draws_rng(n_samples, random_state, (n_samples, record.family.n_columns))
+        return self._framed(self._sampled(n_samples, noise, source, rng))
+
+    def _sampled(self, n_samples: int, noise: str, source: str, rng: np.random.Generator) -> NDArray:
+        """Rows of numbers (n_samples, d')."""
+        record = self._record
         with computing(with_gradients=False):
             z = record.prior.sample(n_samples, rng) if source == "prior" else record.sample_aggregate(n_samples, rng)
         with self._answering(z.dtype) as model:
-            return self._framed(_memory.in_blocks(z, lambda block: model.sample(block, noise, rng)))
+            return _memory.in_blocks(z, lambda block: model.sample(block, noise, rng))
 
     def score_samples(
         self, X: ArrayLike, *, return_std: bool = False, n_draws: int = posteriors.LOCAL_DRAWS
@@ -429,6 +436,62 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
                 np.float64,
             )
         return self._framed(drawn, X)
+
+    def sample_where(
+        self, condition: Callable[[Any], ArrayLike], n_samples: int = 1, *, return_share: bool = False, random_state: Any = None
+    ) -> Any:
+        """New rows for which a condition holds: rows of `sample`, of which those are kept.
+
+        Parameters
+        ----------
+        condition : callable
+            Of rows as `sample` gives them, m of them: which are kept, (m,), bool.
+        n_samples : int, default=1
+        return_share : bool, default=False
+            Return the share of rows that were kept as well.
+        random_state : None, int, numpy Generator or RandomState
+
+        Returns
+        -------
+        rows : array of shape (n_samples, d) or a frame, as `sample` gives them
+        share : float; only if `return_share`
+
+        Raises
+        ------
+        ValueError
+            Where a hundred thousand rows have not ten for which the condition holds: give the cells that are known to
+            `sample_conditional`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skcvae import CoupledVAE
+        >>> X = np.random.default_rng(0).normal(size=(200, 4))
+        >>> model = CoupledVAE(likelihood="gaussian", max_iter=50, random_state=0).fit(X)
+        >>> rows = model.sample_where(lambda rows: rows[:, 0] > 1, 20, random_state=0)
+        >>> rows.shape, bool(rows[:, 0].min() > 1)
+        ((20, 4), True)
+        """
+        rng = _random.draws_rng(n_samples, random_state, (n_samples, self._record.family.n_columns))
+        if not callable(condition):
+            raise TypeError(
+                f"condition must be a function of rows, got {check.shown(condition)}. Give lambda rows: rows[...] > ..."
+            )
+        kept: list[NDArray] = []
+        n_kept = n_drawn = 0
+        while n_kept < n_samples:
+            n_wanted = (n_samples - n_kept) * max(2, n_drawn // max(1, n_kept))
+            rows = self._sampled(min(MOST_TRIED, max(FEWEST_TRIED, n_wanted)), "matched", "prior", rng)
+            is_kept = check.check_condition(condition(self._framed(rows)), len(rows))
+            kept.append(rows[is_kept])
+            n_kept, n_drawn = n_kept + int(is_kept.sum()), n_drawn + len(rows)
+            if n_drawn >= MOST_TRIED and n_kept < FEWEST_KEPT:
+                raise ValueError(
+                    f"The condition holds for {n_kept} of {n_drawn} new rows. Give the cells that are known to sample_conditional, "
+                    "or a condition that holds more often."
+                )
+        found = self._framed(np.concatenate(kept)[:n_samples])
+        return (found, n_kept / n_drawn) if return_share else found
 
     def score(self, X: ArrayLike, y: object = None) -> float:
         """Mean of `score_samples` over the rows of X, in nats.

@@ -286,6 +286,17 @@ def check_columns(name: str, value: Any, n_features: int, names: Iterable[str] |
     return chosen
 
 
+def check_condition(value: Any, n: int) -> NDArray[np.bool_]:
+    """Whether a condition holds for each of n rows, (n,); TypeError or ValueError where that is not said."""
+    holds = np.asarray(value)
+    if holds.shape != (n,) or holds.dtype != bool:
+        raise ValueError(
+            f"condition must say True or False of each of {n} rows, got {holds.dtype} of shape {holds.shape}. Compare a column of "
+            "rows with a value."
+        )
+    return holds
+
+
 def check_rows(name: str, value: ArrayLike, dtype: Any = DTYPES) -> NDArray:
     """A finite 2-dimensional array of a dtype; TypeError or ValueError otherwise."""
     _refuse_other_than_numbers(name, value)

@@ -70,8 +70,8 @@ class CoupledVAE(LatentVariableModel):
         not seen, for which there are short fits to halves of the rows: see `skcvae.likelihoods.GaussianLikelihood`. "auto" is
         "table" for at least two columns more than components and at most 200, and "gaussian" elsewhere: in the plane, over atoms,
         with network="conv" and for images. `noise_` says what was chosen. Of a data frame with text, truth values, categories,
-        dates or codes "auto" finds what each column is, and `columns_` says it; a dict such as ``{"visits": "poisson"}`` tells it for
-        some of them, see `skcvae.likelihoods.AutoLikelihood`.
+        dates or codes "auto" finds what each column is, and `columns_` says it; a dict such as ``{"visits": "poisson"}`` tells it
+        for some of them, see `skcvae.likelihoods.AutoLikelihood`.
     network : {"mlp", "conv"}, skcvae.networks.Network or tuple (encoder, decoder), default="mlp"
         Architecture of the decoder, beside a linear map: a multilayer perceptron, transposed convolutions for square grey images,
         an object with parameters of its own, or torch modules or functions ``f(n_inputs, n_outputs)`` that return one. The

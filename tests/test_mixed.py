@@ -145,8 +145,6 @@ def test_divergence_has_the_semi_dual_s_gradient(X, family):
 def test_noise_has_the_means_of_the_family(X, likelihood):
     if likelihood is not MIXED:
         X = np.column_stack([X[:, 1], X[:, 4], X[:, 3]])
-        with pytest.raises(ValueError, match="cannot stand beside"):
-            likelihood.bind(X).linear_start(torch.as_tensor(X), 1, 1.0)
     family = likelihood.bind(X)
     output = outputs(family, 1)
     draws = family.noise(output.expand(40000, -1), np.random.default_rng(0)).detach()
@@ -402,6 +400,27 @@ def test_a_partly_filled_frame_is_a_condition(model, rows):
     for name in ("wolf", "fox", "jackal"):
         total += np.exp(model.score_conditional(rows[:20].assign(species=name), "species", n_draws=0))
     np.testing.assert_allclose(total, 1, atol=1e-6)  # the pool's keys are in single precision
+
+
+def test_a_condition_that_is_no_single_value(model):
+    """The rows have the law of those samples for which it holds."""
+    rows, share = model.sample_where(lambda rows: rows["length"] > 1, 3000, return_share=True, random_state=0)
+    assert len(rows) == 3000
+    assert (rows["length"] > 1).all()
+    samples = model.sample(20000, random_state=1)
+    expected = samples[samples["length"] > 1]
+    assert share == pytest.approx(len(expected) / 20000, abs=0.02)
+    assert rows["pups"].mean() == pytest.approx(expected["pups"].mean(), abs=0.4)
+    shares, expected_shares = (part["species"].value_counts(normalize=True).sort_index() for part in (rows, expected))
+    np.testing.assert_allclose(shares, expected_shares, atol=0.05)
+    again = model.sample_where(lambda rows: rows["length"] > 1, 3000, random_state=0)
+    pd.testing.assert_frame_equal(again, rows)
+    with pytest.raises(ValueError, match=r"The condition holds for 0 of \d+ new rows. Give the cells"):
+        model.sample_where(lambda rows: rows["pups"] > 1e6)
+    with pytest.raises(ValueError, match="condition must say True or False of each of 1000 rows, got float64"):
+        model.sample_where(lambda rows: rows["length"])
+    with pytest.raises(TypeError, match="condition must be a function of rows"):
+        model.sample_where("length > 1")
 
 
 def test_an_atom_and_its_density_have_a_mass_of_one(model, rows):

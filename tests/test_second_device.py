@@ -15,7 +15,7 @@ from torch.nn import functional as F
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.divergences import Divergence, Measure
-from skcvae.likelihoods import GaussianLikelihood
+from skcvae.likelihoods import CategoricalLikelihood, GaussianLikelihood, MixedLikelihood, PoissonLikelihood
 from skcvae.networks import MLP, Conv
 from skcvae.posteriors import SplineFlow
 from skcvae.priors import CategoricalPrior
@@ -329,6 +329,25 @@ def test_weighted_rows_are_fitted_on_the_device(second_device, name):
     weights = np.random.default_rng(2).random(60) * 3
     found, expected = (clone(MODELS[name]).set_params(device=d).fit(X, sample_weight=weights) for d in ("cuda", "cpu"))
     np.testing.assert_allclose(found.score_samples(ROWS), expected.score_samples(ROWS), **CLOSE)
+
+
+#: Two numbers, a category and a count.
+TABLE = np.column_stack([X[:, :2], (4 * X[:, 2]).round() // 2, (5 * X[:, 3]).round()])
+COLUMNS = MixedLikelihood((GaussianLikelihood(), CategoricalLikelihood(), PoissonLikelihood()), ((0, 1), (2,), (3,)))
+
+
+@pytest.mark.parametrize("name", ["coupled", "vae, full", "wae, mmd"])
+@pytest.mark.parametrize("epsilon", [1.0, 0.5])
+def test_columns_of_several_kinds_on_the_device(second_device, name, epsilon):
+    settings = {"likelihood": COLUMNS, **({"epsilon": epsilon} if name == "coupled" else {})}
+    rows = np.where(np.random.default_rng(3).random(TABLE.shape) < 0.3, np.nan, TABLE)
+    answers = []
+    for device in ("cuda", "cpu"):
+        model = clone(MODELS[name]).set_params(device=device, **settings).fit(TABLE)
+        parts = [model.score_samples(rows), model.transform(rows), model.impute(rows), model.reconstruct(TABLE)]
+        answers.append([*parts, model.score_samples(TABLE), model.sample(5, random_state=0).mean(0)])
+    for found, expected in zip(*answers, strict=True):
+        assert np.isclose(found, expected, rtol=1e-2, atol=5e-2).mean() > 0.97
 
 
 def on(model, device):

@@ -68,9 +68,13 @@ class Bernoulli(Family):
         return x.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN).logit()
 
     def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scaled, slope, bias = self.scaled_start(x, weights)
+        return slope[:, None] * shrunk_axes(scaled, n_components, epsilon, weights), bias
+
+    def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         mean = mean_of_rows(x, weights).clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
         scale = (mean * (1 - mean)).sqrt()
-        return shrunk_axes(x / scale, n_components, epsilon, weights) / scale[:, None], mean.logit()
+        return x / scale, 1 / scale, mean.logit()
 
 
 @dataclass(frozen=True, eq=False)
