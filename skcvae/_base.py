@@ -286,14 +286,18 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         log_density, error = self._scored(self._checked(X), return_std, n_draws)
         return (log_density, error) if return_std else log_density
 
-    def _scored(self, rows: NDArray, return_std: bool, n_draws: int) -> tuple[NDArray, NDArray]:
-        """Log-likelihood of checked rows (n, d) and its error, both (n,)."""
+    def _scored(self, rows: NDArray, return_std: bool, n_draws: int, same_draws: bool = False) -> tuple[NDArray, NDArray]:
+        """Log-likelihood of checked rows (n, d) and its error, both (n,); of whole rows by the draws of partial ones if asked."""
         record = self._record
         check.check_number("n_draws", n_draws, numbers.Integral, 0)
         has_tails = return_std and not record.prior.is_atomic
         with self._answering(rows.dtype) as model:
 
             def whole(block: NDArray) -> NDArray:
+                if same_draws:
+                    exact = self._placed_in_double
+                    x = exact.standardised(block)
+                    return _estimated(posteriors.with_draws(self._partial.whole, int(n_draws)), record.family, block, x, has_tails)
                 density = model.inference.density(int(n_draws))
                 return _estimated(density, record.family, block, model.standardised(block), has_tails)
 
@@ -357,8 +361,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         given = _memory.as_floats(np.array(rows))
         chosen = check.check_columns("target", target, self.n_features_in_, names)
         given[:, chosen if self._mixed_columns is None else chosen[self._mixed_columns.places]] = np.nan
-        both, both_error = self._scored(rows, return_std, n_draws)
-        observed, observed_error = self._scored(given, return_std, n_draws)
+        both, both_error = self._scored(rows, return_std, n_draws, same_draws=True)
+        observed, observed_error = self._scored(given, return_std, n_draws, same_draws=True)
         difference = both - observed
         return (difference, np.hypot(both_error, observed_error)) if return_std else difference
 
@@ -538,9 +542,14 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     @property
     def _partial(self) -> Partial:
         """What answers for rows with missing cells, where this model computes."""
-        found = self._record.at(Place(torch.float64, _place.make_device(self.device))).partial
+        found = self._placed_in_double.partial
         assert found is not None, "in double precision there is one"
         return found
+
+    @property
+    def _placed_in_double(self) -> Placed:
+        """The record in double precision, where this model computes."""
+        return self._record.at(Place(torch.float64, _place.make_device(self.device)))
 
     def _completing(
         self,

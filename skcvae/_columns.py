@@ -33,6 +33,8 @@ MOST_SHOWN = 4
 MICROSECONDS = 1e6
 #: Decimals of numbers that are multiples of a step, at most; what their rounding is, over the largest; the largest that are exact.
 MOST_DECIMALS, ROUNDING, LARGEST_INTEGER = 6, 1e-12, 2.0**53
+#: Steps of a number with decimals from the smallest to the largest value, at most: more are no rounding.
+MOST_STEPS = 1e5
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,8 @@ def _step(values: Array) -> float | None:
         if np.abs(whole).max() > LARGEST_INTEGER:
             return None
         if np.abs(scaled - whole).max() <= ROUNDING * np.abs(whole).max():
-            return float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**decimals
+            step = float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**decimals
+            return step if decimals == 0 or np.ptp(values) <= MOST_STEPS * step else None
     return None
 
 

@@ -260,7 +260,7 @@ def test_the_probabilities_of_categories_sum_to_one(X):
         rows = X[:50].copy()
         rows[:, 0] = code
         total += np.exp(model.score_conditional(rows, 0, n_draws=0))
-    np.testing.assert_allclose(total, 1, atol=1e-6)  # the pool's keys are in single precision
+    np.testing.assert_allclose(total, 1, atol=1e-8)
 
 
 def test_conditions_follow_bayes_on_clusters():
@@ -399,7 +399,7 @@ def test_a_partly_filled_frame_is_a_condition(model, rows):
     total = np.zeros(20)
     for name in ("wolf", "fox", "jackal"):
         total += np.exp(model.score_conditional(rows[:20].assign(species=name), "species", n_draws=0))
-    np.testing.assert_allclose(total, 1, atol=1e-6)  # the pool's keys are in single precision
+    np.testing.assert_allclose(total, 1, atol=1e-8)
 
 
 def test_a_condition_that_is_no_single_value(model):

@@ -82,14 +82,21 @@ class Partial:
         """What answers for rows of which these columns (d,) are observed; some are, and some are not."""
         given = self.family.given(observed)
         family, selected = given.family.to(self.draws), given.selected.to(self.draws)
-        key, normaliser = family.natural(selected(self.output))
+        return Conditioned(given, self._density(family, nn.Sequential(self.decoder, selected), selected(self.output)), self)
+
+    @functools.cached_property
+    def whole(self) -> Mixture | LocalDraws:
+        """The density of whole rows, by the same draws."""
+        return self._density(self.family, self.decoder, self.output)
+
+    def _density(self, family: Family, decoder: nn.Module, output: Tensor) -> Mixture | LocalDraws:
+        """The density of rows of a family, with its decoder and the outputs (m, p) of this at the draws."""
+        key, normaliser = family.natural(output)
         mixture = Mixture(Scores(key, self.log_weights - normaliser), family)
         if not self.is_local:
-            return Conditioned(given, mixture, self)
-        decoder = nn.Sequential(self.decoder, selected)
+            return mixture
         laplace = Laplace(decoder, family, self.coordinates, self.prior)
-        near = FromPool(laplace, mixture, self.draws)
-        return Conditioned(given, LocalDraws(near, self.coordinates, decoder, self.draws, mixture), self)
+        return LocalDraws(FromPool(laplace, mixture, self.draws), self.coordinates, decoder, self.draws, mixture)
 
     def completed(self, X: Array, n_draws: int, rng: np.random.Generator) -> Array:
         """Rows (n, d) with NaN where cells are missing, with draws of these given the others, (n, n_draws, d)."""
@@ -148,7 +155,7 @@ class Conditioned:
 
     def with_draws(self, n_draws: int) -> Mixture | LocalDraws:
         """The density by so many draws of a row's own."""
-        return self.density.with_draws(n_draws) if isinstance(self.density, LocalDraws) else self.density
+        return with_draws(self.density, n_draws)
 
     def drawn(self, X: Array, n_draws: int, rng: np.random.Generator) -> Array:
         """Draws of the missing cells of rows (n, d) given those that are observed, (n, n_draws, q)."""
@@ -195,6 +202,11 @@ class Conditioned:
             log_density = as_array(self.density.log_density(x[torch.as_tensor(doubtful)], n_refits=1)[0])
             kept[doubtful] = family.background.kept(log_density - volumes[doubtful], broad[doubtful])
         return kept
+
+
+def with_draws(density: Mixture | LocalDraws, n_draws: int) -> Mixture | LocalDraws:
+    """A density by so many draws of a row's own, where it has some."""
+    return density.with_draws(n_draws) if isinstance(density, LocalDraws) else density
 
 
 def _blocks(places: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:
