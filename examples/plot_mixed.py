@@ -44,10 +44,11 @@ print(table_report(frame, new.mask(holes)))
 # One category, one number, and two numbers by the category.
 figure, axes = plt.subplots(1, 4, figsize=(14, 3.4), layout="constrained")
 shares = pd.DataFrame({"real": frame["alcohol"].value_counts(normalize=True), "new": new["alcohol"].value_counts(normalize=True)})
-shares.loc[["light", "medium", "strong"]].plot.bar(ax=axes[0], rot=0, color=["0.6", "C1"], title="alcohol", xlabel="")
+shares.loc[["light", "medium", "strong"]].plot.bar(ax=axes[0], rot=0, color=["0.6", "C1"], title="alcohol", xlabel="", legend=False)
 bins = np.linspace(200, 1800, 17)
 axes[1].hist([frame["proline"], new["proline"]], bins, color=["0.6", "C1"], label=["real", "new"])
 axes[1].set(title="proline")
+axes[1].legend()
 for ax, rows, title in ((axes[2], frame, "real rows"), (axes[3], new, "new rows")):
     for grower, group in rows.groupby("grower"):
         ax.scatter(group["flavanoids"], group["color_intensity"], s=12, label=grower)
