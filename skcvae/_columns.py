@@ -229,10 +229,8 @@ class Columns:
         """X, a frame or an array like it, with its missing cells from rows (n, d'), and all others as they were."""
         if not is_frame(X):
             return self.decoded(rows)
-        found, given = (
-            nw.from_native(self.decoded(rows, getattr(X, "index", None)), eager_only=True),
-            nw.from_native(X, eager_only=True),
-        )
+        given = nw.from_native(X, eager_only=True)
+        found = nw.from_native(self.decoded(rows, getattr(X, "index", None)), eager_only=True)
         columns, first = [], np.cumsum([0, *(column.width for column in self.columns[:-1])])
         for name, is_missing in zip(given.columns, np.isnan(self.encoded(X)[:, first]).T, strict=True):
             cells, known = found[name], given[name]
@@ -272,8 +270,7 @@ def _column(name: str, series: Any, asked: str | None) -> Column:
     if dtype.is_temporal() and dtype != nw.Time:
         time_zone = getattr(dtype, "time_zone", None)
         _refuse_kind(name, asked, ("gaussian",), "dates and durations")
-        seconds = _numbers(name, series)
-        step = _step(np.unique(seconds[~np.isnan(seconds)]))
+        step = _step(np.unique(_observed(name, series)))
         return Column(name, "gaussian", native, step=step, time_zone=time_zone, note="seconds" if dtype == nw.Duration else "date")
     if not is_text and not dtype.is_numeric():
         entries = [entry for entry in _entries(series) if entry is not None]
@@ -284,8 +281,7 @@ def _column(name: str, series: Any, asked: str | None) -> Column:
     if is_text or asked == "categorical":
         _refuse_kind(name, asked, ("categorical",), "text, truth values and categories")
         return _category(name, series, native)
-    numbers = _numbers(name, series)
-    known = numbers[np.isfinite(numbers)]
+    known = _observed(name, series)
     values, counts = np.unique(known, return_counts=True)
     is_few = len(values) == 1 or (len(values) <= MOST_CODES and len(values) ** 2 <= len(known))
     if asked is None and is_few:
@@ -302,6 +298,14 @@ def _column(name: str, series: Any, asked: str | None) -> Column:
     return Column(name, "gaussian", native, step=step, note="" if step is None else f"multiples of {step:g}")
 
 
+def _observed(name: str, series: Any) -> Array:
+    """The numbers of a column; ValueError where there are none."""
+    numbers = _numbers(name, series)
+    if np.isnan(numbers).all():
+        raise ValueError(f"Column {name!r} of X has no observed cell. Leave it out, or give rows in which it is known.")
+    return numbers[~np.isnan(numbers)]
+
+
 def _step(values: Array) -> float | None:
     """The largest number of which all values are multiples, if it has few decimals."""
     for decimals in range(MOST_DECIMALS + 1):
@@ -311,7 +315,8 @@ def _step(values: Array) -> float | None:
             return None
         if np.abs(scaled - whole).max() <= ROUNDING * np.abs(whole).max():
             step = float(np.gcd.reduce(whole.astype(np.int64))) / 10.0**decimals
-            return step if decimals == 0 or np.ptp(values) <= MOST_STEPS * step else None
+            is_rounding = decimals == 0 or np.ptp(values) <= MOST_STEPS * step
+            return step if step > 0 and is_rounding else None
     return None
 
 
@@ -415,11 +420,9 @@ def _number(entry: Any) -> float:
 
 def _with_nan(series: Any) -> Array:
     """A series of numbers as an array."""
-    return (
-        np.array([np.nan if _is_missing(entry) else float(entry) for entry in series.to_list()])
-        if series.null_count()
-        else (np.asarray(series.to_numpy(), dtype=np.float64))
-    )
+    if not series.null_count():
+        return np.asarray(series.to_numpy(), dtype=np.float64)
+    return np.array([np.nan if _is_missing(entry) else float(entry) for entry in series.to_list()])
 
 
 def _merged(known: Any, cells: Any, is_missing: NDArray[np.bool_]) -> Any:

@@ -214,8 +214,14 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         rows = check.check_table(self, X, columns.encoded, fitting=fitting, training=training)
         if not allow_missing and np.isnan(rows).any():
             row, place = map(int, np.argwhere(np.isnan(rows))[0])
-            name = columns.names[columns.places[place]]
-            raise ValueError(f"X must be whole here, got a missing cell in row {row} of column {name!r}. Use impute first.")
+            column = columns.columns[columns.places[place]]
+            if column.kind == "hurdle":
+                raise ValueError(
+                    f"Here rows must have a number in every column, and {column.name!r} has none where it is {column.atom:g}, as in row "
+                    f"{row}. Use early_stopping=True for X_val and sample_posterior for posterior, or give "
+                    f"likelihood={{{column.name!r}: 'gaussian'}}."
+                )
+            raise ValueError(f"X must be whole here, got a missing cell in row {row} of column {column.name!r}. Use impute first.")
         return rows
 
     def _auto_likelihood(self) -> AutoLikelihood | None:

@@ -538,6 +538,10 @@ def test_columns_that_are_no_good(rows):
         Columns.of(pd.DataFrame({"name": [f"animal {i}" for i in range(2000)]}))
     with pytest.raises(ValueError, match="Column 'name' of X has no observed cell"):
         Columns.of(rows.assign(name=pd.Series([None] * 200, dtype="str", index=rows.index)))
+    with pytest.raises(ValueError, match="Column 'length' of X has no observed cell"):
+        Columns.of(rows.assign(length=np.nan))
+    zeros = Columns.of(rows.assign(length=0.0), {"length": "gaussian"})
+    assert np.isfinite(zeros.decoded(np.nan_to_num(zeros.encoded(rows.assign(length=0.0)))).select_dtypes("number")).all().all()
     with pytest.raises(ValueError, match="names column 'nme', which X has not"):
         quick(likelihood={"nme": "poisson"}).fit(rows)
     with pytest.raises(ValueError, match=r"must be one of 'gaussian', 'categorical', 'poisson', 'hurdle', got 'normal'"):
@@ -580,6 +584,15 @@ def test_rows_held_out(rows):
     whole = rows.dropna()
     fitted = quick(likelihood={"fee": "gaussian"}).fit(rows, X_val=whole[:50])
     assert np.isfinite(fitted.validation_scores_).all()
+
+
+def test_rows_that_must_be_whole(model, rows):
+    whole = rows.dropna()
+    with pytest.raises(ValueError, match="'fee' has none where it is 0, as in row"):
+        model.posterior(whole)
+    with pytest.raises(ValueError, match="X must be whole here, got a missing cell in row"):
+        model.posterior(rows[rows["fee"] > 0])
+    assert model.posterior(whole[whole["fee"] > 0]).mean.shape[1] == 5
 
 
 def test_real_sizes():
