@@ -217,8 +217,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             column = columns.columns[columns.places[place]]
             if column.kind == "hurdle":
                 raise ValueError(
-                    f"Here rows must have a number in every column, and {column.name!r} has none where it is {column.atom:g}, as in row "
-                    f"{row}. Use early_stopping=True for X_val and sample_posterior for posterior, or give "
+                    f"Here rows must have a number in every column, and {column.name!r} has none where it is {column.atom:g}, as in "
+                    f"row {row}. Use early_stopping=True for X_val and sample_posterior for posterior, or give "
                     f"likelihood={{{column.name!r}: 'gaussian'}}."
                 )
             raise ValueError(f"X must be whole here, got a missing cell in row {row} of column {column.name!r}. Use impute first.")
@@ -569,7 +569,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         """Warn of the number that is farthest off in the rows (n, d)."""
         places, row_map = likelihood.number_columns(rows.shape[1]), (family.numbers or family).row_map
         names, numbers = self._names, rows[:, places]
-        named = places if names is None else np.asarray(names)[places]
+        named = places.tolist() if names is None else np.asarray(names)[places].tolist()
         check.warn_where_outlying(numbers if row_map is None else row_map.columns(numbers), numbers, named)
 
     def _last_units(self, kind: type, X: NDArray) -> Family:
