@@ -217,8 +217,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             column = columns.columns[columns.places[place]]
             if column.kind == "hurdle":
                 raise ValueError(
-                    f"Here rows must have a number in every column, and {column.name!r} has none where it is {column.atom:g}, as in "
-                    f"row {row}. Use early_stopping=True for X_val and sample_posterior for posterior, or give "
+                    f"Here rows must have a number in every column, and {column.name!r} has none where it is {column.atom:g}, as "
+                    f"in row {row}. Use early_stopping=True for X_val and sample_posterior for posterior, or give "
                     f"likelihood={{{column.name!r}: 'gaussian'}}."
                 )
             raise ValueError(f"X must be whole here, got a missing cell in row {row} of column {column.name!r}. Use impute first.")
