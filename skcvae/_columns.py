@@ -133,7 +133,7 @@ class Columns:
     >>> frame = pd.DataFrame({"age": [31.5, 22.0, 45.1], "sex": ["f", "m", "f"]})
     >>> found = Columns.of(frame)
     >>> found
-    age  gaussian     float64
+    age  gaussian     float64  multiples of 0.1
     sex  categorical  str      2 categories: 'f', 'm'
     >>> found.encoded(frame).tolist()
     [[31.5, 0.0], [22.0, 1.0], [45.1, 0.0]]

@@ -41,6 +41,8 @@ N_DRAWS, SCORE_DRAWS = 16, 64
 CLEARLY = 2.0
 #: The share of broad noise by which rows have no say in the noise, at most: a model that is not right yet explains few of them.
 MOST_BROAD = 0.01
+#: And that of the rows of a mixed table: its columns are independent in broad noise, so that more of it would hide dependence.
+MOST_BROAD_MIXED = 0.002
 #: Numbers of components that are compared.
 CANDIDATES = (1, 2, 3, 5, 8, 13)
 
@@ -161,6 +163,8 @@ def cross_fitted(
             results.append(trials.next(what, seek))
         model, broad = (np.concatenate([result[place] for result in results]) for place in (2, 3))
         background = background.with_share(model, broad, halved.counts)
+        if len(columns) < halved.whole.X.shape[1]:
+            background = replace(background, share=min(background.share, MOST_BROAD_MIXED))
         scores = background.mixed(model, broad)
         if number == 0:  # whose noise has seen neither half alone
             gaussian = [_one_gaussian(likelihood, row_map, fitted, asked) for fitted, asked in halved.pairs]

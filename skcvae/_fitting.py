@@ -568,7 +568,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
     def _warn_where_outlying(self, likelihood: Likelihood, family: Family, rows: NDArray[np.float64]) -> None:
         """Warn of the number that is farthest off in the rows (n, d)."""
         places, row_map = likelihood.number_columns(rows.shape[1]), (family.numbers or family).row_map
-        names, numbers = self._names, rows[:, places]
+        names, numbers = self._names, rows if len(places) == rows.shape[1] else rows[:, places]
         named = places.tolist() if names is None else np.asarray(names)[places].tolist()
         check.warn_where_outlying(numbers if row_map is None else row_map.columns(numbers), numbers, named)
 

@@ -15,9 +15,8 @@ from sklearn.neighbors import NearestNeighbors
 from skcvae.likelihoods._family import Array, mean_of_rows, variance_of_rows
 from skcvae.likelihoods._rows import gaussian_parts, shrunk_factor
 
-#: Degrees of freedom: 30, with tails that are nearly a Gaussian's, 10, 3, or 1, with no variance.
-#: Samples of heavier tails than the rows have are absurd rows.
-DEGREES = (30.0, 10.0, 3.0, 1.0)
+#: Degrees of freedom: 3, with heavy tails and a variance, or 1, with none.
+DEGREES = (3.0, 1.0)
 #: Steps of expectation and maximisation, for the distribution and for its share, and the change of a row's weight that ends them.
 N_STEPS, N_SHARE_STEPS, SETTLED = 30, 300, 1e-4
 #: Rows that count as broad noise beside those that do, so that a share is never 0.
@@ -30,7 +29,7 @@ QUARTILES, GAUSSIAN_RANGE = (0.25, 0.5, 0.75), 1.349
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    r"""A multivariate t, :math:`t_\nu(y; m, LL^T)`, and the share of rows that are drawn from it.
+    r"""A multivariate t of few degrees of freedom, :math:`t_\nu(y; m, LL^T)`, and the share of rows that are drawn from it.
 
     .. math:: p(y) = (1 - \delta) \int p(z)\, p(y \mid z)\, dz + \delta\, t_\nu(y; m, LL^T)
 
@@ -40,7 +39,7 @@ class Background:
     ----------
     location : array of shape (d,), m
     factor : array of shape (d, d), L, lower triangular
-    degrees : float, :math:`\nu`, 30, 10, 3 or 1
+    degrees : float, :math:`\nu`, 3 or 1
     share : float, :math:`\delta`
 
     Examples
