@@ -227,7 +227,7 @@ class Columns:
 
     def filled(self, X: Any, rows: NDArray) -> Any:
         """X, a frame or an array like it, with its missing cells from rows (n, d'), and all others as they were."""
-        if not is_frame(X):
+        if not is_frame(X) or nw.from_native(X, eager_only=True).implementation.value != self.backend:
             return self.decoded(rows)
         given = nw.from_native(X, eager_only=True)
         found = nw.from_native(self.decoded(rows, getattr(X, "index", None)), eager_only=True)

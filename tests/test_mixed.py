@@ -455,6 +455,7 @@ def test_pandas_and_polars_say_the_same(model, rows):
     for name in rows:
         assert drawn[name].to_list() == expected[name].tolist()
     assert other.impute(as_polars(rows)).null_count().sum_horizontal()[0] == 0
+    assert isinstance(other.impute(rows), pl.DataFrame)
     assert other.set_output(transform="polars").transform(as_polars(rows)).shape == (200, 5)
 
 
