@@ -176,7 +176,7 @@ MUTATIONS = [
         "dtype=torch.float64).repeat_interleave(widths)",
         "dtype=torch.float64).mean().expand(sum(widths))",
     ),
-    ("likelihoods/_product.py", "(~self.observed[places]).sum())", "self.observed[places].sum())"),
+    ("likelihoods/_given.py", "return int((~self.observed).sum())", "return int(self.observed.sum())"),
     ("likelihoods/_product.py", "[:, np.concatenate(self.columns).argsort()]", "[:, np.concatenate(self.columns)]"),
     ("_columns.py", "np.where(is_atom, np.nan, numbers)", "numbers"),
     ("_columns.py", "np.rint(numbers / self.step) * self.step", "np.rint(numbers)"),

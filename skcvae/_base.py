@@ -283,41 +283,36 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         log_likelihood : array of shape (n,), in nats, in the precision of X
         standard_error : array of shape (n,), in nats; only if `return_std`; 0 over atoms, whose sum has all terms
         """
-        log_density, error = self._scored(self._checked(X), return_std, n_draws)
+        rows, n = self._checked(X), check.check_number("n_draws", n_draws, numbers.Integral, 0)
+        with self._answering(rows.dtype) as model:
+            log_density, error = self._scored(rows, model, model.inference.density(n), n, return_std)
         return (log_density, error) if return_std else log_density
 
-    def _scored(self, rows: NDArray, return_std: bool, n_draws: int, same_draws: bool = False) -> tuple[NDArray, NDArray]:
-        """Log-likelihood of checked rows (n, d) and its error, both (n,); of whole rows by the draws of partial ones if asked."""
+    def _scored(self, rows: NDArray, model: Placed, density: Any, n_draws: int, return_std: bool) -> tuple[NDArray, NDArray]:
+        """Log-likelihood of checked rows (n, d) and its error, both (n,), with that of whole rows by a density at a place."""
         record = self._record
-        check.check_number("n_draws", n_draws, numbers.Integral, 0)
         has_tails = return_std and not record.prior.is_atomic
-        with self._answering(rows.dtype) as model:
 
-            def whole(block: NDArray) -> NDArray:
-                if same_draws:
-                    exact = self._placed_in_double
-                    x = exact.standardised(block)
-                    return _estimated(posteriors.with_draws(self._partial.whole, int(n_draws)), record.family, block, x, has_tails)
-                density = model.inference.density(int(n_draws))
-                return _estimated(density, record.family, block, model.standardised(block), has_tails)
+        def whole(block: NDArray) -> NDArray:
+            return _estimated(density, record.family, block, model.standardised(block), has_tails)
 
-            def of_observed(observed: NDArray[np.bool_], block: NDArray) -> NDArray:
-                if not observed.any():  # nothing is known, so that all scores are that of the empty set
-                    return np.zeros((len(block), 3 if has_tails else 2))
-                part, cells = self._partial.conditioned(observed), block[:, observed].astype(np.float64)
-                return _estimated(part.with_draws(int(n_draws)), part.given.family, cells, part.standardised(block), has_tails)
+        def of_observed(observed: NDArray[np.bool_], block: NDArray) -> NDArray:
+            if not observed.any():  # nothing is known, so that all scores are that of the empty set
+                return np.zeros((len(block), 3 if has_tails else 2))
+            part, cells = self._partial.conditioned(observed), block[:, observed].astype(np.float64)
+            return _estimated(part.density.with_draws(n_draws), part.given.family, cells, part.standardised(block), has_tails)
 
-            def estimate(block: NDArray) -> NDArray:
-                if not np.isnan(block).any():
-                    return whole(block)
-                parts = [
-                    (places, whole(block[places]) if observed.all() else of_observed(observed, block[places]))
-                    for observed, places in posteriors.patterns(block)
-                ]
-                order = np.concatenate([places for places, _ in parts]).argsort()
-                return np.concatenate([found for _, found in parts])[order].astype(_memory.result_dtype(block))
+        def estimate(block: NDArray) -> NDArray:
+            if not np.isnan(block).any():
+                return whole(block)
+            parts = [
+                (places, whole(block[places]) if observed.all() else of_observed(observed, block[places]))
+                for observed, places in posteriors.patterns(block)
+            ]
+            order = np.concatenate([places for places, _ in parts]).argsort()
+            return np.concatenate([found for _, found in parts])[order].astype(_memory.result_dtype(block))
 
-            log_density, error, *tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
+        log_density, error, *tail = (np.ascontiguousarray(column) for column in _memory.in_blocks(rows, estimate).T)
         if record.prior.is_atomic:
             error[:] = 0  # the sum is over all atoms
         size = float(np.median(error) + TINY) ** -2
@@ -356,13 +351,15 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         >>> bool(known[0] > known[1])
         True
         """
-        rows = self._checked(X)
+        rows, n = self._checked(X), check.check_number("n_draws", n_draws, numbers.Integral, 0)
         names = getattr(self, "feature_names_in_", None)
         given = _memory.as_floats(np.array(rows))
         chosen = check.check_columns("target", target, self.n_features_in_, names)
         given[:, chosen if self._mixed_columns is None else chosen[self._mixed_columns.places]] = np.nan
-        both, both_error = self._scored(rows, return_std, n_draws, same_draws=True)
-        observed, observed_error = self._scored(given, return_std, n_draws, same_draws=True)
+        with self._answering(np.dtype(np.float64)) as model:
+            density = self._partial.whole.with_draws(n)  # by the draws that answer for the others alone
+            both, both_error = self._scored(rows, model, density, n, return_std)
+            observed, observed_error = self._scored(given, model, density, n, return_std)
         difference = both - observed
         return (difference, np.hypot(both_error, observed_error)) if return_std else difference
 
@@ -542,14 +539,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     @property
     def _partial(self) -> Partial:
         """What answers for rows with missing cells, where this model computes."""
-        found = self._placed_in_double.partial
+        found = self._record.at(Place(torch.float64, _place.make_device(self.device))).partial
         assert found is not None, "in double precision there is one"
         return found
-
-    @property
-    def _placed_in_double(self) -> Placed:
-        """The record in double precision, where this model computes."""
-        return self._record.at(Place(torch.float64, _place.make_device(self.device)))
 
     def _completing(
         self,

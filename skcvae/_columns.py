@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skcvae._checks import is_frame, shown, warn
-from skcvae.likelihoods import CategoricalLikelihood, GaussianLikelihood, Likelihood, MixedLikelihood, PoissonLikelihood
+from skcvae.likelihoods import (
+    MOST_CATEGORIES,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    MixedLikelihood,
+    PoissonLikelihood,
+)
 
 Array = NDArray[np.float64]
 #: What a column may be.
@@ -24,8 +31,8 @@ BACKENDS = ("pandas", "polars")
 MOST_CODES = 12
 #: A value of numbers that this share of the rows has, and so many times as many as the next, has a mass of its own.
 ATOM_SHARE, ATOM_LEAD = 0.1, 3.0
-#: Categories of a column that are told, and that are refused.
-MANY_CATEGORIES, TOO_MANY_CATEGORIES = 100, 1000
+#: Categories of a column that are told.
+MANY_CATEGORIES = 100
 #: Rows in which a text that is another one in each is told.
 FEWEST_TOLD = 20
 #: Categories that a line shows.
@@ -98,7 +105,7 @@ class Column:
     def _codes(self, values: Any, unknown: str) -> Array:
         places = {category: float(place) for place, category in enumerate(self.categories)}
         found = np.full(len(values), np.nan)
-        for row, value in enumerate(_entries(values)):
+        for row, value in enumerate(entries_of(values)):
             if value is None:
                 continue
             try:
@@ -108,10 +115,10 @@ class Column:
             if code is not None:
                 found[row] = code
             elif unknown == "error":
-                names = ", ".join(map(repr, self.categories[:MOST_SHOWN])) + ", ..." * (len(self.categories) > MOST_SHOWN)
+                known = f"{len(self.categories)} categories ({_first_of(self.categories)})"
                 raise ValueError(
-                    f"Column {self.name!r} must have one of its {len(self.categories)} categories ({names}), got {shown(value)} in "
-                    f"row {row}. Leave the cell empty, or fit with likelihood=AutoLikelihood(unknown='missing')."
+                    f"Column {self.name!r} must have one of its {known}, got {shown(value)} in row {row}. Leave the cell empty, or "
+                    "fit with likelihood=AutoLikelihood(unknown='missing')."
                 )
         return found
 
@@ -174,6 +181,11 @@ class Columns:
         return [column.name for column in self.columns]
 
     @property
+    def first(self) -> NDArray[np.intp]:
+        """The first column of numbers of each column, (d,)."""
+        return np.cumsum([0, *(column.width for column in self.columns[:-1])])
+
+    @property
     def places(self) -> NDArray[np.intp]:
         """For each column of numbers which column it stands for, (d',)."""
         return np.repeat(np.arange(len(self.columns)), [column.width for column in self.columns])
@@ -200,8 +212,7 @@ class Columns:
 
     def decoded(self, rows: NDArray, index: Any = None) -> Any:
         """A frame of rows (n, d'), of the kind that was fitted; index is that of a pandas frame."""
-        ends = np.cumsum([column.width for column in self.columns])
-        blocks = np.split(np.asarray(rows, dtype=np.float64), ends[:-1], axis=1)
+        blocks = np.split(np.asarray(rows, dtype=np.float64), self.first[1:], axis=1)
         values = [column.decoded(block) for column, block in zip(self.columns, blocks, strict=True)]
         pairs = list(zip(self.columns, values, strict=True))
         if self.backend == "pandas":
@@ -222,8 +233,7 @@ class Columns:
 
     def _hurdles(self) -> list[tuple[int, Column]]:
         """Places of the codes of hurdles, and their columns."""
-        first = np.cumsum([0, *(column.width for column in self.columns[:-1])])
-        return [(int(place), column) for place, column in zip(first, self.columns, strict=True) if column.kind == "hurdle"]
+        return [(int(place), column) for place, column in zip(self.first, self.columns, strict=True) if column.kind == "hurdle"]
 
     def filled(self, X: Any, rows: NDArray) -> Any:
         """X, a frame or an array like it, with its missing cells from rows (n, d'), and all others as they were."""
@@ -231,8 +241,8 @@ class Columns:
             return self.decoded(rows)
         given = nw.from_native(X, eager_only=True)
         found = nw.from_native(self.decoded(rows, getattr(X, "index", None)), eager_only=True)
-        columns, first = [], np.cumsum([0, *(column.width for column in self.columns[:-1])])
-        for name, is_missing in zip(given.columns, np.isnan(self.encoded(X)[:, first]).T, strict=True):
+        columns = []
+        for name, is_missing in zip(given.columns, np.isnan(self.encoded(X)[:, self.first]).T, strict=True):
             cells, known = found[name], given[name]
             columns.append(known if not is_missing.any() else cells if is_missing.all() else _merged(known, cells, is_missing))
         return given.with_columns(*columns).to_native()
@@ -273,7 +283,7 @@ def _column(name: str, series: Any, asked: str | None) -> Column:
         step = _step(np.unique(_observed(name, series)))
         return Column(name, "gaussian", native, step=step, time_zone=time_zone, note="seconds" if dtype == nw.Duration else "date")
     if not is_text and not dtype.is_numeric():
-        entries = [entry for entry in _entries(series) if entry is not None]
+        entries = [entry for entry in entries_of(series) if entry is not None]
         is_text = any(isinstance(entry, (str, bool)) for entry in entries)
         if is_text and len({type(entry) for entry in entries}) > 1:
             kinds = sorted({type(entry).__name__ for entry in entries})
@@ -323,12 +333,13 @@ def _step(values: Array) -> float | None:
 def _category(name: str, series: Any, native: str) -> Column:
     """A column of categories: those of its type, or those that it has, in order."""
     declared = _declared(series)
-    entries = [entry for entry in _entries(series) if entry is not None]
-    categories = tuple(sorted(set(entries))) if declared is None else tuple(declared)
+    entries = [entry for entry in entries_of(series) if entry is not None]
+    found = sorted(set(entries)) if declared is None else declared
+    categories = tuple(value.item() if isinstance(value, np.generic) else value for value in found)
     is_text = any(isinstance(entry, str) for entry in entries[:1])
-    if len(categories) > TOO_MANY_CATEGORIES:
+    if len(categories) > MOST_CATEGORIES:
         raise ValueError(
-            f"Column {name!r} has {len(categories)} categories, and {TOO_MANY_CATEGORIES} is the most. Leave it out, or group the "
+            f"Column {name!r} has {len(categories)} categories, and {MOST_CATEGORIES} is the most. Leave it out, or group the "
             "rare ones."
         )
     if is_text and len(entries) >= FEWEST_TOLD and len(set(entries)) == len(entries):
@@ -338,9 +349,8 @@ def _category(name: str, series: Any, native: str) -> Column:
     if not categories:
         raise ValueError(f"Column {name!r} of X has no observed cell. Leave it out, or give rows in which it is known.")
     is_ordered = bool(getattr(getattr(series.to_native(), "cat", None), "ordered", False)) if _is_pandas(series) else False
-    shown_ones = ", ".join(map(repr, categories[:MOST_SHOWN])) + ", ..." * (len(categories) > MOST_SHOWN)
-    note = f"{len(categories)} categories: {shown_ones}"
-    return Column(name, "categorical", native, tuple(map(_plain_value, categories)), is_ordered, note=note)
+    note = f"{len(categories)} categories: {_first_of(categories)}"
+    return Column(name, "categorical", native, categories, is_ordered, note=note)
 
 
 def _declared(series: Any) -> Sequence[Any] | None:
@@ -370,7 +380,7 @@ def _cells(X: Any, n_columns: int) -> list[Any]:
     return list(rows.T)
 
 
-def _entries(values: Any) -> list[Any]:
+def entries_of(values: Any) -> list[Any]:
     """Plain values of a column, None where a cell is missing."""
     entries = values.to_list() if isinstance(values, nw.Series) else list(values)
     return [None if _is_missing(entry) else entry for entry in entries]
@@ -390,24 +400,32 @@ def _numbers(name: str, values: Any) -> Array:
 
 
 def _floats(name: str, values: Any) -> Array:
-    """A column as numbers: dates as seconds since 1970, durations as seconds; NaN where a cell is missing."""
-    if isinstance(values, nw.Series):
-        if values.dtype == nw.Duration:
-            return _with_nan(values.dt.total_microseconds()) / MICROSECONDS
-        if values.dtype in (nw.Datetime, nw.Date):
-            if getattr(values.dtype, "time_zone", None) is not None:
-                values = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-            return _with_nan(values.cast(nw.Datetime("us")).dt.timestamp("us")) / MICROSECONDS
-        if values.dtype.is_numeric() or values.dtype == nw.Boolean:
-            return _with_nan(values)
+    """A column as numbers, of a series of any type or an array of values; NaN where a cell is missing."""
+    if isinstance(values, nw.Series) and (values.dtype.is_numeric() or values.dtype in (nw.Duration, nw.Datetime, nw.Date)):
+        return typed_numbers(values)
     result = np.full(len(values), np.nan)
-    for row, entry in enumerate(_entries(values)):
+    for row, entry in enumerate(entries_of(values)):
         if entry is not None:
             try:
                 result[row] = _number(entry)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"Column {name!r} must have numbers, got {shown(entry)} in row {row}. Mend the cell.") from error
     return result
+
+
+def typed_numbers(series: nw.Series) -> Array:
+    """A series of numbers, dates or durations: dates as seconds since 1970, durations as seconds; NaN where a cell is missing."""
+    unit = 1.0
+    if series.dtype == nw.Duration:
+        series, unit = series.dt.total_microseconds(), MICROSECONDS
+    elif not series.dtype.is_numeric():
+        if getattr(series.dtype, "time_zone", None) is not None:
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        series, unit = series.cast(nw.Datetime("us")).dt.timestamp("us"), MICROSECONDS
+    is_missing = series.is_null().to_numpy()
+    numbers = np.full(len(series), np.nan)
+    numbers[~is_missing] = np.asarray(series.drop_nulls().to_numpy(), dtype=np.float64) / unit
+    return numbers
 
 
 def _number(entry: Any) -> float:
@@ -418,25 +436,11 @@ def _number(entry: Any) -> float:
     return float(entry)
 
 
-def _with_nan(series: Any) -> Array:
-    """A series of numbers as an array."""
-    if not series.null_count():
-        return np.asarray(series.to_numpy(), dtype=np.float64)
-    return np.array([np.nan if _is_missing(entry) else float(entry) for entry in series.to_list()])
-
-
 def _merged(known: Any, cells: Any, is_missing: NDArray[np.bool_]) -> Any:
     """A column with some cells of another one, in the type of the first."""
-    mask = nw.new_series(known.name, is_missing.tolist(), nw.Boolean, backend=known.implementation)
     if _is_pandas(known):
-        native = known.to_native()
-        return nw.from_native(native.mask(is_missing, cells.to_native()), series_only=True)
-    return cells.zip_with(mask, known)
-
-
-def _plain_value(value: Any) -> Any:
-    """A category as Python's own kind of value."""
-    return value.item() if isinstance(value, np.generic) else value
+        return nw.from_native(known.to_native().mask(is_missing, cells.to_native()), series_only=True)
+    return cells.zip_with(nw.new_series(known.name, is_missing.tolist(), nw.Boolean, backend=known.implementation), known)
 
 
 def _is_pandas(series: Any) -> bool:
@@ -452,7 +456,12 @@ def _polars_dtype(dtype: Any) -> str:
     return str(dtype).split("(")[0]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _first_of(categories: Sequence[Any]) -> str:
+    """The first categories, for a line."""
+    return _listed(categories[:MOST_SHOWN]) + ", ..." * (len(categories) > MOST_SHOWN)
+
+
+def _listed(names: Sequence[Any]) -> str:
     return ", ".join(map(repr, names))
 
 

@@ -9,6 +9,7 @@ a model must answer for one row before it is given out.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -30,7 +31,7 @@ from skcvae._columns import BACKENDS, KINDS, Column, Columns
 from skcvae._context import computing
 from skcvae._fitted import AutoencoderFit, CoupledFit, Curve, Evidence, Fit, Holes
 from skcvae._place import HOST
-from skcvae.likelihoods import Background, Categorical, Family, Poisson, Product, RowMap
+from skcvae.likelihoods import UNKNOWN, Background, Categorical, Family, Poisson, Product, RowMap
 from skcvae.networks import Decoder, LinearPlus, Steep
 from skcvae.posteriors import Conditional, Encoder, Pool, Scores
 from skcvae.priors import Prior
@@ -463,6 +464,8 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
         model.feature_names_in_ = np.array([_text(item) for item in content["feature_names"]], dtype=object)
         if len(model.feature_names_in_) != model.n_features_in_:
             raise ValueError("there are not as many names as features")
+        if columns is not None and model.feature_names_in_.tolist() != columns.names:
+            raise ValueError("the columns have other names than the features")
     if content["output"] is not None:
         output = _text(content["output"])
         if output not in OUTPUTS:
@@ -470,6 +473,11 @@ def _made(content: Any, tensors: dict[str, Tensor]) -> Any:
         model.set_output(transform=output)
     model._fitted, model._streaming = fit, None
     _check_answers(fit)
+    if columns is not None:
+        with contextlib.suppress(ImportError):  # a frame of a library that is not here
+            row = fit.family.restore(np.zeros((1, fit.family.n_features)))
+            if columns.encoded(columns.decoded(row)).shape != row.shape:
+                raise ValueError("its columns do not come back")
     return model
 
 
@@ -482,8 +490,17 @@ def _checked_columns(columns: Any) -> Columns:
             raise ValueError("a column is none")
         if (column.kind == "categorical") != bool(column.categories):
             raise ValueError("a column has categories and numbers, or neither")
-        for text in (column.name, column.dtype, column.note):
+        for text in (column.name, column.dtype, column.note, *([] if column.time_zone is None else [column.time_zone])):
             _text(text)
+        kinds = {type(category) for category in column.categories}
+        if not kinds <= {str, bool, int, float} or len(kinds) > 1 or len(set(column.categories)) < len(column.categories):
+            raise ValueError("the categories of a column are no different values of one kind")
+        if column.step is not None:
+            _positive(column.step)
+        if (column.kind == "hurdle") != isinstance(column.atom, float) or not isinstance(column.is_ordered, bool):
+            raise ValueError("a column has a value with a mass of its own, or none, of another kind")
+    if columns.unknown not in UNKNOWN:
+        raise ValueError(f"{shown(columns.unknown)} says nothing of unknown categories")
     return columns
 
 

@@ -42,6 +42,10 @@ MODELS = {
     "infovae": InfoVAE(lambd=3.0, **QUICK),
 }
 X = np.random.default_rng(0).random((60, 4))
+#: A number, a category, a count, and an amount that is often 0.
+FRAME = pd.DataFrame(X[:, :1], columns=["number"]).assign(
+    kind=np.where(X[:, 1] < 0.5, "a", "b"), count=(9 * X[:, 2]).astype(int), amount=np.maximum(X[:, 3] - 0.4, 0)
+)
 
 
 def answers(model):
@@ -141,12 +145,17 @@ def test_an_unfitted_model_is_not_saved(tmp_path):
 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory):
-    """What the files of two models hold."""
+    """What the files of three models hold."""
     folder, found = tmp_path_factory.mktemp("models"), {}
-    for name, model in (("VAE", VAE(**QUICK)), ("CoupledVAE", CoupledVAE(prior="mixture", **COUPLED))):
+    models = {
+        "VAE": VAE(**QUICK),
+        "CoupledVAE": CoupledVAE(prior="mixture", **COUPLED),
+        "mixed": CoupledVAE(2, **{**COUPLED, "likelihood": {"count": "poisson"}}),
+    }
+    for name, model in models.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model.fit(X).save(folder / name)
+            model.fit(FRAME if name == "mixed" else X).save(folder / name)
         found[name] = _files.read(folder / name, _persistence.KIND)
     return found
 
@@ -184,7 +193,7 @@ def loaded(folder, content, tensors):
     return model
 
 
-@pytest.mark.parametrize("name", ["VAE", "CoupledVAE"])
+@pytest.mark.parametrize("name", ["VAE", "CoupledVAE", "mixed"])
 def test_load_returns_an_estimator_or_says_that_the_file_is_damaged(name, contents, tmp_path):
     """Any value of the header may be any other; a model that is returned answers."""
     content, tensors = contents[name]
@@ -197,7 +206,7 @@ def test_load_returns_an_estimator_or_says_that_the_file_is_damaged(name, conten
         if isinstance(found, Exception):
             refused += 1
         else:
-            assert np.isfinite(found.transform(X)).all()
+            assert np.isfinite(found.transform(found.sample(3, random_state=0) if name == "mixed" else X)).all()
             assert callable(found.transform)
     assert refused > 100
 
@@ -215,7 +224,7 @@ def test_a_device_that_is_none_is_refused(contents, tmp_path, device):
     assert loaded(tmp_path, put(content, ["parameters", "device"], "cuda:7"), tensors).device == "cuda:7"
 
 
-@pytest.mark.parametrize("name", ["VAE", "CoupledVAE"])
+@pytest.mark.parametrize("name", ["VAE", "CoupledVAE", "mixed"])
 @pytest.mark.parametrize("damage", ["NaN", "infinity", "transposed", "shorter", "missing", "integers"])
 def test_every_weight_is_validated(name, damage, contents, tmp_path):
     content, tensors = contents[name]

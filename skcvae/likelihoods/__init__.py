@@ -14,9 +14,9 @@ A likelihood that the user makes (`GaussianLikelihood`, `BernoulliLikelihood`) h
 
 from skcvae.likelihoods._background import Background, alone_among
 from skcvae.likelihoods._bernoulli import BernoulliLikelihood
-from skcvae.likelihoods._discrete import Categorical, CategoricalLikelihood, Discrete, Poisson, PoissonLikelihood
+from skcvae.likelihoods._discrete import MOST_CATEGORIES, Categorical, CategoricalLikelihood, Discrete, Poisson, PoissonLikelihood
 from skcvae.likelihoods._family import Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
-from skcvae.likelihoods._gaussian import AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
+from skcvae.likelihoods._gaussian import UNKNOWN, AutoLikelihood, GaussianLikelihood, MappedGaussian, begun, noise_scale
 from skcvae.likelihoods._given import Given
 from skcvae.likelihoods._product import MixedLikelihood, Product
 from skcvae.likelihoods._rows import RowMap, gaussian_parts, halves, updated
@@ -31,6 +31,8 @@ LIKELIHOODS: dict[str, type[Likelihood] | Likelihood] = {
 
 __all__ = [
     "LIKELIHOODS",
+    "MOST_CATEGORIES",
+    "UNKNOWN",
     "AutoLikelihood",
     "Background",
     "BernoulliLikelihood",

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, x_log_x
+from skcvae.likelihoods._family import Array, Family, Likelihood, Part, mean_of_rows, x_log_x
 from skcvae.likelihoods._given import BinaryGiven, columns_at, selection
 
 #: Means closer than this to 0 or 1 are moved inside before taking their logit.
 PROBABILITY_MARGIN = 0.01
 
 
-class Bernoulli(Family):
+class Bernoulli(Part):
     r"""Independent Bernoulli features with the decoder's output as logits.
 
     .. math:: \log p = t \cdot \eta - \sum \mathrm{softplus}(\eta), \qquad t = x
@@ -66,10 +66,6 @@ class Bernoulli(Family):
 
     def exact_output(self, x: Tensor) -> Tensor:
         return x.clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN).logit()
-
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        scaled, slope, bias = self.scaled_start(x, weights)
-        return slope[:, None] * shrunk_axes(scaled, n_components, epsilon, weights), bias
 
     def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         mean = mean_of_rows(x, weights).clamp(PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, x_log_x
+from skcvae.likelihoods._family import Array, Likelihood, Part, mean_of_rows, x_log_x
 from skcvae.likelihoods._given import DiscreteGiven, columns_at
 
 #: Natural parameters are at most this far from 0, so that no category that may be there has probability 0.
@@ -24,7 +24,7 @@ PROBABILITY_MARGIN = 0.01
 MOST_CATEGORIES = 1000
 
 
-class Discrete(Family):
+class Discrete(Part):
     """Columns of whole numbers, independent given z."""
 
     @abstractmethod
@@ -39,15 +39,11 @@ class Discrete(Family):
     def marginal_cells(self) -> Array:
         """Means of their cells, (c,)."""
 
-    def expected_cells(self, output: Tensor) -> Array:
-        return self.cells(self.mean(output).double().cpu().numpy())
+    def statistics(self, x: Tensor) -> Tensor:
+        return x
 
     def tempered(self, epsilon: float) -> Discrete:
         return self
-
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        scaled, slope, bias = self.scaled_start(x, weights)
-        return slope[:, None] * shrunk_axes(scaled, n_components, epsilon, weights), bias
 
     @abstractmethod
     def widths(self) -> list[int]:
@@ -125,9 +121,6 @@ class Categorical(Discrete):
         ends = np.cumsum(self.sizes[:-1])
         return np.stack([block.argmax(1) for block in np.split(cells, ends, axis=1)], 1).astype(np.float64)
 
-    def log_volumes(self, X: Array) -> Array:
-        return np.zeros(len(X))
-
     def marginal(self, X: Array) -> Array:
         result: Array = self.standardise(X) @ np.log(self.frequencies.double().cpu().numpy())
         return result
@@ -140,9 +133,6 @@ class Categorical(Discrete):
     def marginal_cells(self) -> Array:
         result: Array = self.frequencies.double().cpu().numpy()
         return result
-
-    def statistics(self, x: Tensor) -> Tensor:
-        return x
 
     def carrier(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x[:, 0])
@@ -214,9 +204,6 @@ class Poisson(Discrete):
                 "column."
             )
 
-    def log_volumes(self, X: Array) -> Array:
-        return np.zeros(len(X))
-
     def marginal(self, X: Array) -> Array:
         """By a geometric distribution with the mean of the rows, whose tail is longer than that of any rate."""
         rate = self.marginal_cells()
@@ -229,9 +216,6 @@ class Poisson(Discrete):
     def marginal_cells(self) -> Array:
         result: Array = self.rate.double().cpu().numpy()
         return result
-
-    def statistics(self, x: Tensor) -> Tensor:
-        return x
 
     def carrier(self, x: Tensor) -> Tensor:
         return torch.lgamma(x + 1).sum(1)

@@ -154,10 +154,6 @@ class Family(nn.Module, ABC):
         """Means of `cells` given z, (m, c)."""
         return self.cells(self.mean(output).double().cpu().numpy())
 
-    def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows x (n, w) in units in which their noise is 1, and slope and bias (n_outputs,) from their axes to outputs."""
-        raise ValueError(f"{type(self).__name__} cannot stand beside other likelihoods. Give another one for these columns.")
-
     def broad(self, X: Array) -> Array | None:
         """Log-density of rows of data X (n, d) under the broad noise that some come from, (n,); None where none do."""
         if self.background is None or self.row_map is None:
@@ -291,6 +287,24 @@ class Family(nn.Module, ABC):
         r"""Kullback-Leibler divergence :math:`A(\eta) + A^*(O) - O \cdot \eta` from barycentre to decoder, in nats, (m,)."""
         eta, normaliser = self.natural(output)
         return (normaliser + self.entropy_term(barycentre) - (barycentre * eta).sum(1)).clamp(min=0)
+
+
+class Part(Family):
+    """A family that may stand beside others, as it says how wide its noise is in each feature."""
+
+    @abstractmethod
+    def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows x (n, w) in units in which their noise is 1, and slope (w,) and bias (n_outputs,) from their axes to outputs."""
+
+    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        scaled, slope, bias = self.scaled_start(x, weights)
+        weight = slope[:, None] * shrunk_axes(scaled, n_components, epsilon, weights)
+        return padded(weight, self.n_outputs), bias
+
+
+def padded(weight: Tensor, n_outputs: int) -> Tensor:
+    """A weight (w, k) with zeros for outputs beyond the first w, such as scales, (n_outputs, k)."""
+    return torch.cat([weight, weight.new_zeros(n_outputs - len(weight), weight.shape[1])])
 
 
 def mean_of_rows(x: Rows, weights: Rows | None = None) -> Rows:

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 from skcvae._checks import choose, warn
 from skcvae._memory import blocks
 from skcvae.likelihoods._background import Background, alone_among, bulk
-from skcvae.likelihoods._family import Array, Family, Likelihood, mean_of_rows, shrunk_axes, variance_of_rows
+from skcvae.likelihoods._family import Array, Family, Likelihood, Part, mean_of_rows, variance_of_rows
 from skcvae.likelihoods._given import GaussianGiven, IndependentGiven, columns_at, expected_columns, selection
 from skcvae.likelihoods._rows import RowMap, encoded, gaussian_parts
 
@@ -35,11 +35,13 @@ LARGEST_TABLE = 200
 FEWEST_FOLDED = 16
 #: A residual this many times the scale says that the scale is too small for the decoder.
 CLEARLY_ABOVE = 1.1
+#: What a category is that the fitted rows had not.
+UNKNOWN = ("error", "missing")
 #: Scales that are functions of X.
 AUTOMATIC = ("auto", "per_feature", "learned", "learned_per_feature", "network")
 
 
-class _GaussianFamily(Family):
+class _GaussianFamily(Part):
     def mean(self, output: Tensor) -> Tensor:
         return output[:, : self.n_features]
 
@@ -57,10 +59,6 @@ class _GaussianFamily(Family):
     @abstractmethod
     def typical_deviation(self) -> Tensor:
         """The deviation that the linear start counts with, (d,) or scalar."""
-
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        scaled, slope, bias = self.scaled_start(x, weights)
-        return slope[:, None] * shrunk_axes(scaled, n_components, epsilon, weights), bias
 
     def scaled_start(self, x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         scale = self.typical_deviation().expand(x.shape[1])
@@ -331,10 +329,6 @@ class NetworkGaussian(_MomentGaussian):
         scaled, slope, bias = super().scaled_start(x, weights)
         return scaled, slope, torch.cat([bias, torch.zeros_like(bias)])
 
-    def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        weight, bias = super().linear_start(x, n_components, epsilon, weights)
-        return torch.cat([weight, torch.zeros_like(weight)]), bias
-
 
 @dataclass(frozen=True, eq=False)
 class GaussianLikelihood(Likelihood):
@@ -488,7 +482,7 @@ class AutoLikelihood(Likelihood):
     unknown: str = "error"
 
     def __post_init__(self) -> None:
-        choose("unknown", self.unknown, dict.fromkeys(("error", "missing")))
+        choose("unknown", self.unknown, dict.fromkeys(UNKNOWN))
 
     def settled(self, n_features: int, n_components: int, is_image: bool) -> Likelihood:
         is_table = n_components + 2 <= n_features <= LARGEST_TABLE and not is_image

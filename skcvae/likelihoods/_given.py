@@ -61,6 +61,11 @@ class Given(ABC):
     row_map: RowMap | None
     background: Background | None
 
+    @property
+    def n_cells(self) -> int:
+        """Width c of `expected`."""
+        return int((~self.observed).sum())
+
     @abstractmethod
     def drawn(self, output: Tensor, X: Array, rng: np.random.Generator) -> Array:
         """Missing cells (m, q) in the units of the data, drawn given the observed cells of X (m, d) and outputs (m, p)."""
@@ -175,6 +180,10 @@ class DiscreteGiven(Given):
 
     others: Discrete
     places: Tensor
+
+    @property
+    def n_cells(self) -> int:
+        return self.others.n_features
 
     def drawn(self, output: Tensor, X: Array, rng: np.random.Generator) -> Array:
         return self.others.restore(self.others.noise(self._of_others(output), rng).double().cpu().numpy())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from skcvae.likelihoods._background import Background
 from skcvae.likelihoods._discrete import Discrete
-from skcvae.likelihoods._family import Array, Family, Likelihood, Rows, shrunk_axes
+from skcvae.likelihoods._family import Array, Family, Likelihood, Part, Rows, padded, shrunk_axes
 from skcvae.likelihoods._gaussian import FixedGaussian, GaussianLikelihood, MappedGaussian
 from skcvae.likelihoods._given import Given, columns_at, expected_tail
 
@@ -179,15 +179,12 @@ class Product(Family):
 
     def linear_start(self, x: Tensor, n_components: int, epsilon: float, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Along the axes of the rows in units of each column's noise, so that no kind of column has more say than it varies."""
-        starts = [part.scaled_start(rows, weights) for part, rows in self._of_standardised(x)]
+        starts = [part.scaled_start(rows, weights) for part, rows in self._of_standardised(x) if isinstance(part, Part)]
         axes = shrunk_axes(torch.cat([scaled for scaled, _, _ in starts], 1), n_components, epsilon, weights)
         parts = axes.split([part.n_features for part in self.families])
         slopes = [slope[:, None] * own for (_, slope, _), own in zip(starts, parts, strict=True)]
-        filled = [
-            torch.cat([weight, weight.new_zeros(part.n_outputs - len(weight), n_components)])
-            for part, weight in zip(self.families, slopes, strict=True)
-        ]
-        return torch.cat(filled), torch.cat([bias for _, _, bias in starts])
+        weights_of_parts = [padded(slope, part.n_outputs) for part, slope in zip(self.families, slopes, strict=True)]
+        return torch.cat(weights_of_parts), torch.cat([bias for _, _, bias in starts])
 
     def refitted(self, residual: Tensor) -> Product:
         return self._with([part.refitted(own) for part, own in self._of_features(residual)])
@@ -255,8 +252,8 @@ class ProductGiven(Given):
 
     def closed(self, cells: Array) -> Array:
         begin, blocks = 0, []
-        for part, given, places in self._parts():
-            width = part.n_features if given is None else self._width(part, given, places)
+        for part, given, _ in self._parts():
+            width = part.n_features if given is None else given.n_cells
             block = cells[:, begin : begin + width]
             blocks.append(part.closed(block) if given is None else given.closed(block))
             begin += width
@@ -285,10 +282,6 @@ class ProductGiven(Given):
         """The same with the parts' outputs and cells."""
         whole = zip(self.whole._of_output(output), self.parts, self.whole.columns, strict=True)
         return [(own, given, X[:, places]) for own, given, places in whole if not self.observed[places].all()]
-
-    def _width(self, part: Family, given: Given, places: Columns) -> int:
-        """Cells of the missing columns of a part."""
-        return part.n_features - given.family.n_features if isinstance(part, Discrete) else int((~self.observed[places]).sum())
 
     def _in_order(self, blocks: list[Array]) -> Array:
         """Missing cells (n, q) in the order of their columns, of those of each part."""
@@ -405,5 +398,10 @@ class MixedLikelihood(Likelihood):
         is_discrete = [not isinstance(part, GaussianLikelihood | MappedGaussian) for part in self.parts]
         order = sorted(range(len(self.parts)), key=is_discrete.__getitem__)
         families = [self.parts[i].bind(X[:, list(self.columns[i])], weights) for i in order]
+        for family in families:
+            if not isinstance(family, Part):
+                raise ValueError(
+                    f"{type(family).__name__} cannot stand beside other likelihoods. Give another one for these columns."
+                )
         background = families[0].background
         return Product(families, [np.array(self.columns[i]) for i in order], background)

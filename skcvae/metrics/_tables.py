@@ -16,7 +16,7 @@ from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
 from skcvae._checks import LARGEST_VALUE, shown
-from skcvae._columns import has_names
+from skcvae._columns import MICROSECONDS, entries_of, has_names, typed_numbers
 from skcvae._random import make_rng
 from skcvae.metrics._checks import Array, row_blocks
 
@@ -30,7 +30,6 @@ MOST_CATEGORIES = 254
 MOST_QUERIES = 2000
 #: Stands for a missing cell in distances and trees, which fail on a column without cells: far from every number.
 FAR = -1e300
-MICROSECONDS = 1e6
 #: Lowest columns and pairs that the text names.
 NAMED = 3
 
@@ -361,24 +360,15 @@ def _numbers(name: str, series: nw.Series) -> Array:
     """Cells as float64: dates as seconds since 1970, durations as seconds, NaN where a cell is missing."""
     if series.is_null().all():
         return np.full(len(series), np.nan)
-    kind = _kind(series)
-    if kind == "dates":
-        series = series.cast(nw.Datetime("us", getattr(series.dtype, "time_zone", None))).dt.timestamp("us")
-    if kind == "durations":
-        series = series.dt.total_microseconds()
-    is_missing = series.is_null().to_numpy()
-    known = np.asarray(series.drop_nulls().to_numpy(), dtype=np.float64)
-    numbers = np.full(len(series), np.nan)
-    numbers[~is_missing] = known if kind == "numbers" else known / MICROSECONDS
-    if np.nanmax(np.abs(known), initial=0.0) > LARGEST_VALUE["float64"]:
-        raise ValueError(f"{name} must have numbers of at most 1e144, got {known[np.nanargmax(np.abs(known))]}. Clip them.")
+    numbers = typed_numbers(series)
+    if np.nanmax(np.abs(numbers), initial=0.0) > LARGEST_VALUE["float64"]:
+        raise ValueError(f"{name} must have numbers of at most 1e144, got {numbers[np.nanargmax(np.abs(numbers))]}. Clip them.")
     return numbers
 
 
 def _entries(name: str, series: nw.Series) -> list[Any]:
     """Cells as plain values, None where a cell is missing."""
-    is_missing = series.is_null().to_list()
-    entries = [None if missing else entry for entry, missing in zip(series.to_list(), is_missing, strict=True)]
+    entries = entries_of(series)
     for entry in entries:
         try:
             hash(entry)

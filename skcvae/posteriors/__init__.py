@@ -17,7 +17,7 @@ from skcvae.posteriors._flows import PlanarFlow, SplineFlow
 from skcvae.posteriors._inference import MOST_PLANES, Inference, LocalInference, PoolInference
 from skcvae.posteriors._local import LARGEST_TAIL, LOCAL_DRAWS, FromPool, LocalDraws, defensive_draws
 from skcvae.posteriors._pareto import pareto_k
-from skcvae.posteriors._partial import DRAWS_OF_MEAN, Conditioned, Partial, patterns, with_draws
+from skcvae.posteriors._partial import DRAWS_OF_MEAN, Conditioned, Partial, patterns
 from skcvae.posteriors._pool import Mixture, Pool, Scores
 from skcvae.posteriors._record import Posterior, posterior
 
@@ -69,5 +69,4 @@ __all__ = [
     "patterns",
     "posterior",
     "robust_gaussian",
-    "with_draws",
 ]

@@ -153,10 +153,6 @@ class Conditioned:
         """The observed cells of rows (n, d) in the units of their likelihood, (n, o)."""
         return torch.as_tensor(self.given.family.standardise(X[:, self.given.observed])).to(self.whole.draws)
 
-    def with_draws(self, n_draws: int) -> Mixture | LocalDraws:
-        """The density by so many draws of a row's own."""
-        return with_draws(self.density, n_draws)
-
     def drawn(self, X: Array, n_draws: int, rng: np.random.Generator) -> Array:
         """Draws of the missing cells of rows (n, d) given those that are observed, (n, n_draws, q)."""
         rows = np.repeat(X, n_draws, 0)
@@ -202,11 +198,6 @@ class Conditioned:
             log_density = as_array(self.density.log_density(x[torch.as_tensor(doubtful)], n_refits=1)[0])
             kept[doubtful] = family.background.kept(log_density - volumes[doubtful], broad[doubtful])
         return kept
-
-
-def with_draws(density: Mixture | LocalDraws, n_draws: int) -> Mixture | LocalDraws:
-    """A density by so many draws of a row's own, where it has some."""
-    return density.with_draws(n_draws) if isinstance(density, LocalDraws) else density
 
 
 def _blocks(places: NDArray[np.intp], width: int) -> list[NDArray[np.intp]]:

@@ -143,6 +143,10 @@ class Mixture:
     scores: Scores
     family: Family
 
+    def with_draws(self, n_draws: int) -> Mixture:
+        """Itself: no row has draws of its own."""
+        return self
+
     def log_density(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log-likelihood of standardised rows (n,) and its relative standard error (n,)."""
         statistics = self.family.statistics(x)
