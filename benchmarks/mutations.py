@@ -38,6 +38,7 @@ TESTS = [
         "tables",
         "noise",
         "missing",
+        "mixed",
     )
 ]
 #: Tests that come first for a file or a room, as they are the likeliest to fail.

@@ -141,7 +141,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
         Returns
         -------
-        array of shape (n, d), in the precision of Z
+        array of shape (n, d), in the precision of Z, or a frame as the fit had; of a category the most probable one
         """
         points = self._checked_latent(Z)
         with self._answering(points.dtype) as model:
@@ -159,7 +159,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
         Returns
         -------
-        array of shape (n, d), in the precision of X
+        array of shape (n, d), in the precision of X, or a frame as the fit had; of a category the most probable one
         """
         rows = self._checked(X)
         with self._answering(rows.dtype) as model:
@@ -241,7 +241,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
         Returns
         -------
-        array of shape (n_samples, d), float64
+        array of shape (n_samples, d), float64, or a frame with the columns and types of the fit
         """
         record = self._record
         for name, value, names in (("noise", noise, NOISES), ("source", source, SOURCES)):
@@ -366,8 +366,9 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
     def impute(self, X: ArrayLike) -> NDArray[np.float64]:
         r"""X with its missing cells put to their means given the cells that are observed, :math:`E[x_m \mid x_o]`.
 
-        The means are of the distribution that `sample` draws from, in the units of the data, and by draws of z from
-        :math:`p(z \mid x_o)`, the same for the same X. Where a row has nothing observed they are those of all samples.
+        A category is put to the most probable one. The means are of the distribution that `sample` draws from, in the units of the
+        data, and by draws of z from :math:`p(z \mid x_o)`, the same for the same X. Where a row has nothing observed they are those
+        of all samples.
 
         Parameters
         ----------
@@ -376,7 +377,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
         Returns
         -------
-        array of shape (n, d), float64; observed cells as they were
+        array of shape (n, d), float64, or a frame as the fit had; observed cells as they were
 
         Examples
         --------
@@ -417,7 +418,8 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
 
         Returns
         -------
-        array of shape (n, n_samples, d), float64; observed cells are repeated
+        array of shape (n, n_samples, d), float64; observed cells are repeated. After a fit to a frame it is one of n n_samples
+        rows, the draws of each row of X one after the other.
 
         Examples
         --------

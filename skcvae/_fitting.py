@@ -161,7 +161,8 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         Parameters
         ----------
         X : array-like of shape (n, d)
-            The data: finite numbers, at least two different rows. NaN, None or pandas' NA is a missing cell: short fits complete
+            The data: finite numbers, at least two different rows; with likelihood="auto" also a data frame of pandas or polars with
+            text, categories, truth values and dates. NaN, None or pandas' NA is a missing cell: short fits complete
             the rows by draws given what is observed, and the fit is that to the completed rows.
         y : ignored
         sample_weight : array-like of shape (n,), default=None
