@@ -167,8 +167,12 @@ class Columns:
     def plain(cls, X: Any) -> Columns:
         """Numbers alone, for a likelihood that is told."""
         frame = nw.from_native(X, eager_only=True)
-        names = [Column(name, "gaussian", _float_dtype(frame[name])) for name in frame.columns]
-        return cls(tuple(names), frame.implementation.value)
+        is_pandas, columns = frame.implementation.is_pandas(), []
+        for name in frame.columns:
+            dtype = _type_of(frame[name])
+            is_float = "float" in dtype.lower()
+            columns.append(Column(name, "gaussian", dtype if is_float else "float64" if is_pandas else "Float64"))
+        return cls(tuple(columns), frame.implementation.value)
 
     @property
     def is_plain(self) -> bool:
@@ -274,8 +278,7 @@ def has_names(X: Any) -> bool:
 
 def _column(name: str, series: Any, asked: str | None) -> Column:
     """What a column's type and values say that it holds."""
-    dtype = series.dtype
-    native = str(series.to_native().dtype) if _is_pandas(series) else _polars_dtype(dtype)
+    dtype, native = series.dtype, _type_of(series)
     is_text = dtype in (nw.Boolean, nw.String, nw.Categorical) or isinstance(dtype, nw.Enum)
     if dtype.is_temporal() and dtype != nw.Time:
         time_zone = getattr(dtype, "time_zone", None)
@@ -447,13 +450,9 @@ def _is_pandas(series: Any) -> bool:
     return bool(series.implementation.is_pandas())
 
 
-def _float_dtype(series: Any) -> str:
-    native = str(series.to_native().dtype) if _is_pandas(series) else _polars_dtype(series.dtype)
-    return native if "float" in native.lower() else "float64" if _is_pandas(series) else "Float64"
-
-
-def _polars_dtype(dtype: Any) -> str:
-    return str(dtype).split("(")[0]
+def _type_of(series: Any) -> str:
+    """The name of a series' type in its own library; of polars' without what is in brackets."""
+    return str(series.to_native().dtype) if _is_pandas(series) else str(series.dtype).split("(")[0]
 
 
 def _first_of(categories: Sequence[Any]) -> str:
