@@ -18,7 +18,7 @@ from skcvae import _checks as check
 from skcvae._base import LatentVariableModel
 from skcvae._callbacks import Watch
 from skcvae._data import Table
-from skcvae._fitted import AutoencoderFit, Curve, host_copy, in_fine_precision
+from skcvae._fitted import AutoencoderFit, Curve, host_copy
 from skcvae._fitting import AUTO, judges
 from skcvae._place import as_array
 from skcvae._training import Course, Pace
@@ -94,8 +94,7 @@ class AutoencoderModel(LatentVariableModel):
                 course.stage("start", lambda: _started(course.root, setting.kl_weight))
             trained = _amortise.train(course, divergence, setting)
             losses = Curve().extended(loss + course.root.family.log_volume for loss in trained.losses)
-            found = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
-            record = in_fine_precision(found, data.X)
+            record = self._found(course.root, losses, trained.scores, trained.converged, int(self.pool_size))
         what = "loss had not stopped falling" if held_out is None else "score of the rows held out had not stopped rising"
         text = f"Training made its last of max_iter={setting.max_iter} steps, and the {what}. Raise max_iter."
         self._warn_of_last_step(course, trained.converged, text)

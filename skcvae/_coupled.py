@@ -19,7 +19,7 @@ from skcvae import _memory, _phases, _random
 from skcvae._base import N_COMPLETIONS, ROWS_CHECKED, LatentVariableModel, warn_of_coarse_posteriors
 from skcvae._callbacks import Watch
 from skcvae._data import Table, some
-from skcvae._fitted import CoupledFit, Curve, Holes, host_copy, in_fine_precision
+from skcvae._fitted import CoupledFit, Curve, Holes, host_copy
 from skcvae._fitting import judges
 from skcvae._place import HOST, Place, as_array
 from skcvae._training import Course
@@ -338,7 +338,7 @@ class CoupledVAE(LatentVariableModel):
             polished = _phases.polish(course, self._layouts(course))
             frozen = _phases.freeze(problem, polished.potential, int(self.pool_size))
             encoder = _phases.propose(problem, frozen.potential) if self.proposal == "encoder" else None
-            record = in_fine_precision(self._found(problem, frozen, polished, encoder), data.X)
+            record = self._found(problem, frozen, polished, encoder)
         n_rounds = problem.schedule.polish_rounds
         what = (
             f"Polishing made its last of polish_rounds={n_rounds} rounds, and another one would still have lowered the semi-dual by"

@@ -29,7 +29,7 @@ from skcvae._columns import Columns, has_names
 from skcvae._context import computing
 from skcvae._crossfit import CANDIDATES, Comparison, Halved, Trials, cross_fitted, farthest_column, rows_alone, scored
 from skcvae._data import Data, Judges, Table, representative
-from skcvae._fitted import Evidence, Fit
+from skcvae._fitted import Evidence, Fit, in_fine_precision
 from skcvae._missing import completed, redrawn
 from skcvae._place import Place
 from skcvae._threads import apart
@@ -190,7 +190,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             table = Table.of(worker._rows(X, fitting=True), sample_weight)
             data, held_out = worker._split(worker._completed(table, worker._is_warm), X_val)
             check.check_varying(data.X)
-            return worker._fit(data, held_out, watch), None
+            return in_fine_precision(worker._fit(data, held_out, watch), data.X), None
 
         self._advance(fitted)
         if watch is not None:

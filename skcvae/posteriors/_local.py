@@ -160,7 +160,7 @@ class LocalDraws:
 
     def sampled(
         self, x: Tensor, n_draws: int, rng: np.random.Generator, largest_error: float = COARSE_ERROR
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Draws of z from p(z given x) of each standardised row, where its own are taken if the pool's have a larger error.
 
         Returns
@@ -168,18 +168,21 @@ class LocalDraws:
         places : Tensor of shape (n, n_draws), of draws of the pool
         poor : Tensor of shape (l,), places of rows for which these are too coarse
         z : Tensor of shape (l, n_draws, k), draws of these rows' own
+        log_density : Tensor of shape (n,), by the same draws
         """
         places = self.mixture.places(x, n_draws, rng)
-        poor = torch.nonzero(~(self.mixture.log_density(x)[1] <= largest_error))[:, 0]
+        log_density, error = self.mixture.log_density(x)
+        poor = torch.nonzero(~(error <= largest_error))[:, 0]
         z = x.new_zeros(len(poor), n_draws, self.of_prior.shape[1])
         for rows, y, log_weights in self.adapted(x[poor], 1):
             index = inverted(torch.softmax(log_weights, 1), n_draws, rng)
             z[rows] = self.coordinates.latent(y.gather(1, index[:, :, None].expand(-1, -1, y.shape[2])))
-        return places, poor, z
+            log_density[poor[rows]] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[poor[rows]])
+        return places, poor, z, log_density
 
     def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
         """The decoder's means at draws of z from p(z given x) of each standardised row, (n, n_draws, d)."""
-        places, poor, z = self.sampled(x, n_draws, rng)
+        places, poor, z, _ = self.sampled(x, n_draws, rng)
         means = self.mixture.means_at(places)
         if len(poor):
             means[poor] = self.mixture.family.mean(self.decoder(z.flatten(0, 1))).unflatten(0, z.shape[:2]).to(means)

@@ -29,8 +29,6 @@ Array = NDArray[np.float64]
 MOST_DRAWS = 2**12
 #: Above this error, that of 25 effective draws, the pool's draws are too coarse for what is missing.
 COARSE_ERROR = 0.2
-#: The probability above which a row is no broad noise.
-CLEARLY_KEPT = 0.99
 #: Draws of z that a mean of missing cells is the average of.
 DRAWS_OF_MEAN = 128
 #: Numbers that draws of missing cells hold at once: 16 MiB.
@@ -156,47 +154,42 @@ class Conditioned:
     def drawn(self, X: Array, n_draws: int, rng: np.random.Generator) -> Array:
         """Draws of the missing cells of rows (n, d) given those that are observed, (n, n_draws, q)."""
         rows = np.repeat(X, n_draws, 0)
-        cells = self.given.drawn(self._outputs(X, n_draws, rng), rows, rng)
+        output, log_density = self._outputs(X, n_draws, rng)
+        cells = self.given.drawn(output, rows, rng)
         if self.given.background is not None:
-            is_broad = rng.random(len(rows)) >= np.repeat(self._kept(X), n_draws)
+            is_broad = rng.random(len(rows)) >= np.repeat(self._kept(X, log_density), n_draws)
             cells[is_broad] = self.given.drawn_broad(rows[is_broad], rng)
         return cells.reshape(len(X), n_draws, -1)
 
     def expected(self, X: Array, rng: np.random.Generator) -> Array:
         """Means of the missing cells of rows (n, d) given those that are observed, (n, q)."""
         rows = np.repeat(X, DRAWS_OF_MEAN, 0)
-        means = self.given.expected(self._outputs(X, DRAWS_OF_MEAN, rng), rows).reshape(len(X), DRAWS_OF_MEAN, -1).mean(1)
+        output, log_density = self._outputs(X, DRAWS_OF_MEAN, rng)
+        means = self.given.expected(output, rows).reshape(len(X), DRAWS_OF_MEAN, -1).mean(1)
         if self.given.background is not None:
-            kept = self._kept(X)[:, None]
+            kept = self._kept(X, log_density)[:, None]
             means = kept * means + (1 - kept) * self.given.expected_broad(X)
         return self.given.closed(means)
 
-    def _outputs(self, X: Array, n_draws: int, rng: np.random.Generator) -> Tensor:
-        """The decoder's outputs at draws of z given the observed cells of rows (n, d), (n n_draws, p)."""
+    def _outputs(self, X: Array, n_draws: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Decoder outputs at draws of z given the observed cells of rows (n, d), (n n_draws, p), and the density of these, (n,)."""
         x = self.standardised(X)
         if not isinstance(self.density, LocalDraws):
-            return self.whole.output[self.density.places(x, n_draws, rng).flatten()]
-        places, poor, z = self.density.sampled(x, n_draws, rng, COARSE_ERROR)
+            output = self.whole.output[self.density.places(x, n_draws, rng).flatten()]
+            return output, self.density.log_density(x)[0]
+        places, poor, z, log_density = self.density.sampled(x, n_draws, rng, COARSE_ERROR)
         output = self.whole.output[places]
         if len(poor):
             output[poor] = self.whole.decoder(z.flatten(0, 1)).unflatten(0, z.shape[:2])
-        return output.flatten(0, 1)
+        return output.flatten(0, 1), log_density
 
-    def _kept(self, X: Array) -> Array:
-        """The probability that the model explains each row, by its observed cells, (n,).
-
-        Where the pool's draws, few of which are near a row, leave it in doubt, those of the row's own are asked.
-        """
-        family, cells, x = self.given.family, X[:, self.given.observed], self.standardised(X)
-        broad, volumes = family.broad(cells), family.log_volumes(cells)
+    def _kept(self, X: Array, log_density: Tensor) -> Array:
+        """The probability that the model explains each row, by the density of its observed cells under the model, (n,)."""
+        family, cells = self.given.family, X[:, self.given.observed]
+        broad = family.broad(cells)
         assert family.background is not None, "asked where some rows are broad noise"
         assert broad is not None, "which has a density"
-        pooled = self.density.mixture if isinstance(self.density, LocalDraws) else self.density
-        kept = family.background.kept(as_array(pooled.log_density(x)[0]) - volumes, broad)
-        doubtful = np.flatnonzero(kept < CLEARLY_KEPT)
-        if len(doubtful) and isinstance(self.density, LocalDraws):
-            log_density = as_array(self.density.log_density(x[torch.as_tensor(doubtful)], n_refits=1)[0])
-            kept[doubtful] = family.background.kept(log_density - volumes[doubtful], broad[doubtful])
+        kept: Array = family.background.kept(as_array(log_density) - family.log_volumes(cells), broad)
         return kept
 
 
