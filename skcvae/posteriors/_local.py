@@ -32,6 +32,8 @@ FEWEST_POOLED, MOST_POOLED = 16, 512
 #: Times that a proposal is fitted to its own draws; effective draws a coordinate that a fit has, at least; and the ratio by which
 #: one half of a fitted proposal is wider.
 REFITS, EFFECTIVE_DRAWS, WIDER = 6, 8, 1.5
+#: A fit that leaves more than this share of an error which is not large has no further one.
+LEFT_SHARE = 0.8
 #: Halvings of an interval of temperatures.
 HALVINGS = 20
 #: Numbers that the draws of a block of rows may hold.
@@ -177,7 +179,7 @@ class LocalDraws:
         for rows, y, log_weights in self.adapted(x[poor], 1):
             index = inverted(torch.softmax(log_weights, 1), n_draws, rng)
             z[rows] = self.coordinates.latent(y.gather(1, index[:, :, None].expand(-1, -1, y.shape[2])))
-            log_density[poor[rows]] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[poor[rows]])
+            log_density[poor[rows]] = self._log_density(x[poor[rows]], log_weights)
         return places, poor, z, log_density
 
     def means(self, x: Tensor, n_draws: int, rng: np.random.Generator) -> Tensor:
@@ -196,10 +198,10 @@ class LocalDraws:
 
         .. math:: w(y) = \frac{p(y)\, p(x \mid y)}{M p(y) + s\, q(y)}
 
-        so that a mode which q does not know shows in the error as soon as one draw of the pool has met it. Until the error is below
-        0.05 nats the next proposal is a Gaussian fitted to all draws so far, of the pool and of all proposals, by tempered weights
-        (Koblents and Miguez, 2015) against all proposals together (Cornuet et al., 2012). The draws of earlier proposals are not
-        counted: where a proposal was fitted to them their weights are too low.
+        so that a mode which q does not know shows in the error as soon as one draw of the pool has met it. The next proposal is a
+        Gaussian fitted to all draws so far, of the pool and of all proposals, by tempered weights (Koblents and Miguez, 2015)
+        against all proposals together (Cornuet et al., 2012), until the error is below 0.05 nats, or below 0.5 and no longer
+        falling. The draws of earlier proposals are not counted: where a proposal was fitted to them their weights are too low.
         """
         n_needed = self.mixture.scores.n_heavy(self.mixture.family.statistics(x), LEFT_OUT)
         n_pooled = 2 ** n_needed.clamp(min=FEWEST_POOLED).log2().ceil().long()  # of a row alone, whatever rows are beside it
@@ -224,6 +226,7 @@ class LocalDraws:
         log_prior = self.coordinates.log_prior(y)
         log_joint = log_pool + math.log(len(self.of_prior)) + log_prior
         fitted: list[FullRows] = []
+        before = log_joint.new_full((len(places),), math.inf)
         n_refits = n_refits if self.n_draws >= EFFECTIVE_DRAWS * y.shape[2] else 0  # too few for a fit
         for seed in range(n_refits + 1):
             x, noise = X[places], normal_scores(self.n_draws, y.shape[2], seed).to(y)
@@ -238,14 +241,21 @@ class LocalDraws:
             near, is_fitted = _fitted_gaussians(log_joint - torch.logaddexp(log_pooled, torch.logsumexp(log_own, 0)), y)
             log_weights = log_joint - torch.logaddexp(log_pooled, log_own[-1])
             counted = torch.cat([log_weights[:, :n_pooled], log_weights[:, -len(noise) :]], 1)
-            is_poor = is_fitted & ~(_doubt(counted) <= GOOD_ERROR) & (seed < n_refits)
+            doubt = _doubt(counted)
+            is_enough = (doubt <= GOOD_ERROR) | ((doubt <= COARSE_ERROR) & (doubt > LEFT_SHARE * before))
+            is_poor = is_fitted & ~is_enough & (seed < n_refits)
             drawn = torch.cat([y[:, :n_pooled], own], 1)
             if not is_poor.all():
                 yield places[~is_poor], drawn[~is_poor], counted[~is_poor]
             if not is_poor.any():
                 return
             fitted = [rows.taken(is_poor) for rows in (*fitted, near)]
-            places, y, log_prior, log_joint = (part[is_poor] for part in (places, y, log_prior, log_joint))
+            parts = places, y, log_prior, log_joint, doubt
+            places, y, log_prior, log_joint, before = (part[is_poor] for part in parts)
+
+    def _log_density(self, x: Tensor, log_weights: Tensor) -> Tensor:
+        """log p(x), (b,), of the logarithms of the weights of each row's draws, (b, s)."""
+        return torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x)
 
     def _log_fit(self, x: Tensor, y: Tensor) -> Tensor:
         """log p(x given y) at each row's draws (b, s, r), without the part of x alone, (b, s)."""
@@ -292,7 +302,7 @@ class LocalDraws:
         poor = torch.nonzero(~(error <= GOOD_ERROR))[:, 0]
         tail = torch.empty_like(error[poor])
         for places, _, log_weights in self.adapted(x[poor], n_refits):
-            log_density[poor[places]] = torch.logsumexp(log_weights, 1) - self.mixture.family.carrier(x[poor[places]])
+            log_density[poor[places]] = self._log_density(x[poor[places]], log_weights)
             error[poor[places]] = relative_error(size(log_weights), log_weights.shape[1])
             tail[places] = tail_of(log_weights)
         return log_density, error, poor, tail
