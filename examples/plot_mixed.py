@@ -58,5 +58,5 @@ plt.show()
 
 # %%
 # A partly filled frame asks for rows of a kind: here strong wines of one grower.
-asked = pd.DataFrame([{"grower": "Barbera", "alcohol": "strong"}], columns=frame.columns)
+asked = pd.DataFrame([{"grower": "Barbera", "alcohol": "strong"}])
 print(model.sample_conditional(asked, 5, random_state=0))

@@ -25,7 +25,7 @@ model = CoupledVAE(random_state=0).fit(fitted)
 
 # %%
 # A wine with 13 % of alcohol: of which grower may it be, and how dark? What if it were of one of them?
-asked = pd.DataFrame({"alcohol": [13.0] * 3, "grower": [None, "Grignolino", "Barbera"]}).reindex(columns=frame.columns)
+asked = pd.DataFrame({"alcohol": [13.0] * 3, "grower": [None, "Grignolino", "Barbera"]})
 draws = model.sample_conditional(asked, 2000, random_state=0)
 print(draws.loc[0, "grower"].value_counts(normalize=True).round(2))
 

@@ -373,7 +373,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         Parameters
         ----------
         X : array-like of shape (n, d)
-            NaN, None or pandas' NA where a cell is missing.
+            NaN, None or pandas' NA where a cell is missing. After a fit to a frame also a frame with some of its columns.
 
         Returns
         -------
@@ -389,6 +389,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         >>> bool(abs(model.impute([[1.0, np.nan, 1.0, 1.0]])[0, 1] - 1) < 0.2)
         True
         """
+        X = self._aligned(X)
         rows, rng, columns = self._checked(X), np.random.default_rng(0), vars(self).get("columns_")
         with self._answering(np.dtype(np.float64)):
 
@@ -412,14 +413,15 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         Parameters
         ----------
         X : array-like of shape (n, d)
-            NaN, None or pandas' NA where a cell is missing. A row with nothing observed is a new sample.
+            NaN, None or pandas' NA where a cell is missing. A row with nothing observed is a new sample. After a fit to a frame, a
+            frame with some of its columns.
         n_samples : int, default=1
         random_state : None, int, numpy Generator or RandomState
 
         Returns
         -------
         array of shape (n, n_samples, d), float64; observed cells are repeated. After a fit to a frame it is one of n n_samples
-        rows, the draws of each row of X one after the other.
+        rows, the draws of each row of X one after the other, in the types of the fit: integers are rounded.
 
         Examples
         --------
@@ -430,6 +432,7 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         >>> model.sample_conditional([[0.5, np.nan, np.nan, 1.0]], n_samples=10, random_state=0).shape
         (1, 10, 4)
         """
+        X = self._aligned(X)
         rows = self._checked(X)
         rng = _random.draws_rng(n_samples, random_state, (len(rows), n_samples, rows.shape[1]))
         with self._answering(np.dtype(np.float64)):
@@ -526,6 +529,12 @@ class LatentVariableModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Den
         rows = self._rows(X, allow_missing=allow_missing)
         self._record.family.check_support(rows)
         return rows
+
+    def _aligned(self, X: Any) -> Any:
+        """A frame with some of the columns of the fit, in any order, as one with all of them."""
+        check_is_fitted(self)
+        columns = vars(self).get("columns_")
+        return X if columns is None else columns.aligned(X)
 
     def _framed(self, rows: NDArray, X: Any = None) -> Any:
         """Rows (n, d'), or draws of them (n, s, d'), as the fit had them: a frame, with the index of X, or the array itself."""

@@ -209,6 +209,17 @@ class Columns:
                 parts.append((made[kind], group))
         return MixedLikelihood(tuple(part for part, _ in parts), tuple(group for _, group in parts))
 
+    def aligned(self, X: Any) -> Any:
+        """A frame with some of the columns, in any order, as one with all of them in theirs: what is absent is missing."""
+        if not has_names(X):
+            return X
+        frame = nw.from_native(X, eager_only=True)
+        unknown = [name for name in frame.columns if name not in self.names]
+        if unknown:
+            raise ValueError(f"X has column {unknown[0]!r}, which the fit had not. Its columns are {_listed(self.names)}.")
+        absent = [nw.lit(None).alias(name) for name in self.names if name not in frame.columns]
+        return frame.with_columns(*absent).select(self.names).to_native()
+
     def encoded(self, X: Any) -> Array:
         """Numbers (n, d') for a frame, or for an array of values in the same order."""
         cells = _cells(X, len(self.columns))

@@ -14,13 +14,18 @@ from sklearn.tree import DecisionTreeClassifier
 
 from skcvae import VAE, WAE, CoupledVAE, Imputer, InfoVAE, load
 from skcvae._columns import Columns
+from skcvae._crossfit import _residuals
+from skcvae._data import Table
+from skcvae._place import HOST
 from skcvae.likelihoods import (
     AutoLikelihood,
+    Background,
     BernoulliLikelihood,
     CategoricalLikelihood,
     GaussianLikelihood,
     MixedLikelihood,
     PoissonLikelihood,
+    RowMap,
 )
 from skcvae.schedule import Schedule
 
@@ -286,6 +291,33 @@ def test_conditions_follow_bayes_on_clusters():
     np.testing.assert_allclose(known, [0.9, 0.1], atol=0.06)
 
 
+@pytest.mark.parametrize("likelihood", [MIXED, NUMBERS])
+def test_means_of_draws_are_the_decoder_s_at_any_temperature(likelihood):
+    """The density's keys are tempered, and its means are not."""
+    inference = quick(likelihood=likelihood, epsilon=0.5).fit(table())._fitted.at(HOST).inference
+    places = torch.arange(20)[None]
+    expected = inference.family.mean_at(inference.pool.key[:20].double())
+    np.testing.assert_allclose(inference.mixture.means_at(places)[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_broad_noise_of_folds_counts_categories_by_their_frequencies():
+    """Over all codes its density sums to that of the numbers."""
+    X = table()[:, [0, 1, 3, 4, 5]]
+    likelihood = MixedLikelihood(
+        (GaussianLikelihood(covariance="residual", marginals="power"), CategoricalLikelihood()), ((1, 3, 4), (0, 2))
+    )
+    record = quick(likelihood=likelihood).fit(X)._fitted
+    row_map = RowMap.of(X[:, [1, 3, 4]], None, marginals=True, covariance=True)
+    asked = X[:20].repeat(6, axis=0)
+    asked[:, [0, 2]] = np.tile(list(itertools.product(range(3), range(2))), (20, 1))
+    tables = [Table(rows) for rows in (X, X, asked)]
+    broad = _residuals(likelihood, row_map, np.full(3, 1e-3), lambda *_: record, *tables, 0)[3]
+    background = Background.of(row_map.columns(X[:, [1, 3, 4]]), None, np.full(3, 1e-3))
+    numbers = X[:20, [1, 3, 4]]
+    expected = background.log_density(row_map.columns(numbers)) + row_map.log_slope(numbers)
+    np.testing.assert_allclose(np.log(np.exp(broad).reshape(20, 6).sum(1)), expected, rtol=1e-9)
+
+
 def test_categories_alone():
     """Cells of two columns have their shares, and none that is impossible in the rows is drawn often."""
     rng = np.random.default_rng(0)
@@ -403,6 +435,21 @@ def test_a_partly_filled_frame_is_a_condition(model, rows):
     for name in ("wolf", "fox", "jackal"):
         total += np.exp(model.score_conditional(rows[:20].assign(species=name), "species", n_draws=0))
     np.testing.assert_allclose(total, 1, atol=1e-8)
+
+
+@pytest.mark.parametrize("convert", [pd.DataFrame, as_polars])
+def test_absent_columns_are_missing(rows, convert):
+    model = quick().fit(convert(rows))
+    others = [name for name in rows if name not in ("fee", "species")]
+    known, whole = convert(rows[:3])[["fee", "species"]], convert(rows[:3].assign(**dict.fromkeys(others)))
+    for answer in (model.impute, lambda part: model.sample_conditional(part, 4, random_state=0)):
+        found, expected = answer(known), answer(whole)
+        assert found.equals(expected)
+        assert list(found.columns) == list(rows)
+    with pytest.raises(ValueError, match=r"X has column 'tail', which the fit had not\. Its columns are 'species'"):
+        model.impute(convert(rows[:3].rename(columns={"range": "tail"})))
+    with pytest.raises(ValueError, match="feature names"):
+        model.score_samples(known)
 
 
 def test_a_condition_that_is_no_single_value(model):
