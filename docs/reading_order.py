@@ -11,7 +11,11 @@ ORDER = (
     "pipeline",
     "grid_search",
     "dataframes",
+    "tables",
+    "mixed",
+    "what_if",
     "missing",
+    "imputation",
 )
 
 

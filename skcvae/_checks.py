@@ -44,7 +44,7 @@ LARGEST_WEIGHT = 1e12
 NUMERIC = "biuf"
 #: How the names of pandas' and polars' dtypes of categories begin.
 CATEGORIES = ("categor", "enum")
-ENCODE = "Encode text and categories as numbers (OneHotEncoder), or leave them out."
+ENCODE = "Give a data frame with likelihood='auto', encode text and categories as numbers (OneHotEncoder), or leave them out."
 FILL = "Fill what is missing (SimpleImputer), or leave these rows out."
 CLIP = "Clip it, or leave these rows out."
 #: Names that parameters had in version 0.1, each with a parameter of its successor and what to write; for version 0.2 only.

@@ -69,7 +69,7 @@ RESHAPE = (
     "a single sample."
 )
 MISSING = ("X must be finite", "got NaN in row 1 of column 1", "Fill what is missing (SimpleImputer), or leave these rows out")
-ENCODE = "Encode text and categories as numbers (OneHotEncoder), or leave them out"
+ENCODE = "Give a data frame with likelihood='auto', encode text and categories as numbers (OneHotEncoder), or leave them out"
 NAMES = "The feature names should match those that were passed during fit.\n"
 PRIORS = (
     "prior must be one of 'gaussian', 'uniform', 'dirichlet', 'categorical', 'mixture', a skcvae.priors.Prior, a torch "
