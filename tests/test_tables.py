@@ -16,7 +16,7 @@ from sklearn.preprocessing import PowerTransformer, StandardScaler
 import skcvae
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE
 from skcvae.likelihoods import GaussianLikelihood, RowMap
-from skcvae.likelihoods._rows import _fitted_power, shrunk_factor, yeo_johnson
+from skcvae.likelihoods._rows import _fitted_power, shrunk_factor, transformed
 from skcvae.schedule import Schedule
 
 QUICK = {"max_iter": 100, "hidden_layer_sizes": (32,), "pool_size": 1024, "random_state": 0}
@@ -71,7 +71,7 @@ def test_powers_are_those_of_scikit_learn(X):
     theirs = PowerTransformer(standardize=False).fit(column[:, None])
     power = _fitted_power(column, np.ones(300))
     assert power == pytest.approx(theirs.lambdas_[0], abs=1e-3)
-    np.testing.assert_allclose(yeo_johnson(column, theirs.lambdas_[0]), theirs.transform(column[:, None])[:, 0], rtol=1e-9)
+    np.testing.assert_allclose(transformed(column, theirs.lambdas_[0]), theirs.transform(column[:, None])[:, 0], rtol=1e-9)
 
 
 def test_folds_choose_which_columns_are_transformed(X):
@@ -81,6 +81,62 @@ def test_folds_choose_which_columns_are_transformed(X):
     assert powers[2] == powers[4] == 1
     some = np.random.default_rng(1).normal(size=(2000, 20))
     assert (mapped(some).powers == 1).mean() >= 0.7
+
+
+def never_negative():
+    """Ages, numbers of which some are 0, a clipped Gaussian, one far from 0, and one of either sign."""
+    rng = np.random.default_rng(0)
+    clipped = np.maximum(rng.normal(2, 1.5, 400), 0)
+    return np.column_stack(
+        [rng.uniform(20, 80, 400), rng.integers(0, 60, 400), clipped, rng.normal(90, 9, 400), rng.normal(size=400)]
+    )
+
+
+def test_columns_that_are_never_negative_are_soft_at_zero():
+    X = never_negative()
+    found = mapped(X)
+    np.testing.assert_array_equal(found.powers, [-1, -1, -1, 1, 1])
+    np.testing.assert_allclose(found.backward(found.forward(X)), X, rtol=1e-9, atol=1e-9)
+    y = found.columns(X)
+    for column in range(3):
+        assert (np.diff(y[X[:, column].argsort(), column]) >= 0).all()
+        far = X[:, column] > np.quantile(X[:, column], 0.9)
+        slope = np.polyfit(X[far, column], y[far, column] * found.spread[column], 1)[0]
+        assert slope == pytest.approx(1, abs=0.02)  # as it is, well above 0
+    lowest = np.array(X[:1])
+    lowest[:, :3] = found.columns(lowest)[:, :3] - 1e6
+    assert (found.restored_columns(np.concatenate([lowest, y - 3]))[:, :3] >= 0).all()
+
+
+@pytest.mark.parametrize("column", range(3))
+def test_the_density_of_a_soft_column_is_that_of_its_samples(column):
+    """Its mass below a value is the share of samples below, also next to 0."""
+    X = never_negative()[:, [column, 4]]
+    found = RowMap.of(X, None, marginals=True, covariance=False)
+    y = found.columns(X)[:, :1]
+    grid = np.concatenate([np.geomspace(1e-9, 1, 4000), np.linspace(1, 400, 40000)[1:]])
+    one = found.of_columns(np.array([True, False]))
+    density = np.exp(one.one_gaussian(X[:, :1], None, grid[:, None]))
+    mass = np.concatenate([[0.0], np.cumsum(np.diff(grid) * (density[1:] + density[:-1]) / 2)])
+    gaussian = stats.norm(y.mean(), shrunk_factor(y - y.mean(), None)[0, 0])
+    samples = one.restored_columns(gaussian.rvs((20000, 1), random_state=0))[:, 0]
+    start = gaussian.cdf(one.columns(np.array([[1e-9]]))[0, 0])  # the mass of 0
+    for value in (0.5, 2.0, 10.0, 40.0, 400.0):
+        assert start + np.interp(value, grid, mass) == pytest.approx((samples <= value).mean(), abs=0.012)
+    assert start < [1e-3, 0.05, 0.1][column]  # as many rows as are 0, or none
+
+
+def test_samples_of_ages_are_never_negative():
+    X = never_negative()
+    model = clone(MODELS["CoupledVAE"]).fit(X)
+    samples = model.sample(4000, random_state=0)
+    assert (samples[:, :3] >= 0).all()
+    assert (samples[:, 4] < 0).any()
+    lowest = np.quantile(X[:, 0], 0.1)
+    assert (samples[:, 0] < lowest).mean() == pytest.approx(0.1, abs=0.04)
+    below = np.array(X[:3])
+    below[:, 0] = -1.0
+    assert (model.score_samples(below) < model.score_samples(X[:3]) - 20).all()
 
 
 @pytest.mark.parametrize("shape", [(300, 5), (40, 30), (20, 60)])

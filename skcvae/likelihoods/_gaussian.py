@@ -359,9 +359,10 @@ class GaussianLikelihood(Likelihood):
           `scale` must be "auto". Where rows are few, or repeat few cells, and in `partial_fit`, it is "full".
     marginals : {"identity", "power"}, default="identity"
         "power": each column that takes many values first goes through the monotone transform of Yeo and Johnson, where folds say
-        that one Gaussian of the column is the better for it. Scores count its Jacobian and samples come back through its inverse.
-        Samples of a column that is never negative are not, so give columns as they come. `inverse_transform` and `reconstruct`
-        then give a centre, and no mean.
+        that one Gaussian of the column is the better for it. A column that is never negative, and whose mean is less than four
+        deviations above 0, goes through :math:`\log(e^u - 1)` where this transform brings no more, so that its samples are never
+        negative either. Give columns as they come. Scores count the Jacobian and samples come back through the inverse.
+        `inverse_transform` and `reconstruct` then give a centre, and no mean.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,9 @@ FEWEST_VALUES = 20
 FEWEST_NATS = 1.0
 #: The unit of a column that is never negative: this share of its smallest value, so that 0 is far off, or a quantile if that is 0.
 SMALL_SHARE, LOW_SHARE = 0.1, 0.25
+#: What stands for the power of a column that is never negative and else as it is; its unit over its deviation; the share of the
+#: unit below which it is linear; and by how many deviations the mean of such a column is above 0, at most.
+SOFT, SOFT_SHARE, LINEAR_BELOW, FARTHEST_MEAN = -1.0, 0.05, 1e-6, 4.0
 #: How many ranges beyond the fitted values a sample may lie.
 REACH = 10.0
 #: Of correlations, over their mean: below it a matrix has no factor that rounding leaves.
@@ -40,7 +43,8 @@ class RowMap:
 
     .. math:: y = \psi_\lambda\big((X - c)/s\big) \text{ where there is a power } \lambda, \qquad y = X \text{ elsewhere}
 
-    and :math:`\psi_\lambda` the transform of Yeo and Johnson (2000), which is the identity at 1.
+    and :math:`\psi_\lambda` the transform of Yeo and Johnson (2000), which is the identity at 1. At -1 it stands for
+    :math:`\psi(u) = \log(e^u - 1)`: u itself well above 0, and no number below 0 is the transform of another one.
 
     Attributes
     ----------
@@ -128,14 +132,14 @@ class RowMap:
         """X of y, (n, d)."""
         rows, moved = np.array(y), self.powers != 1
         y, powers = np.clip(rows[:, moved], self.low[moved], self.high[moved]), self.powers[moved]
-        u = np.where(y >= 0, inv_boxcox(np.maximum(y, 0), powers) - 1, 1 - inv_boxcox(np.maximum(-y, 0), 2 - powers))
-        rows[:, moved] = self.centre[moved] + self.spread[moved] * u
+        restored = self.centre[moved] + self.spread[moved] * untransformed(y, powers)
+        rows[:, moved] = np.where(powers == SOFT, np.maximum(restored, 0), restored)
         return rows
 
     def columns(self, X: Array) -> Array:
         """y of X, (n, d)."""
         y, moved = np.array(X), self.powers != 1
-        y[:, moved] = yeo_johnson(self._units(X, moved), self.powers[moved])
+        y[:, moved] = transformed(self._units(X, moved), self.powers[moved])
         return y
 
     def log_slope(self, X: Array) -> Array:
@@ -159,7 +163,8 @@ class RowMap:
         for part, shape in zip((*parts, *([] if self.factor is None else [self.factor])), shapes, strict=True):
             if getattr(part, "dtype", None) != np.float64 or part.shape != shape or not np.isfinite(part).all():
                 raise ValueError("the map of rows has numbers of other shapes, or none")
-        is_whole = (self.spread > 0).all() and math.isfinite(self.mean_log_slope)
+        has_powers = ((self.powers == SOFT) | ((self.powers >= POWERS[0]) & (self.powers <= POWERS[1]))).all()
+        is_whole = has_powers and (self.spread > 0).all() and math.isfinite(self.mean_log_slope)
         if not is_whole or (self.factor is not None and not (np.diag(self.factor) > 0).all()):
             raise ValueError("the map of rows has no inverse")
 
@@ -173,7 +178,8 @@ class RowMap:
 def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float, float, float]:
     """Centre, spread, power and bounds of a column (n,); those of a column that stays as it is where folds say so.
 
-    A column that is never negative has its centre at 0, below which no value comes back.
+    A column that is never negative has its centre at 0, below which no value comes back. It is soft there where a power brings no
+    more, unless 0 is far off.
     """
     kept = 0.0, 1.0, 1.0, -UNBOUNDED, UNBOUNDED
     values, places = np.unique(column, return_inverse=True)
@@ -186,23 +192,36 @@ def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float
     unit = spread
     if is_positive and lower > 0:
         unit = float(lower) if values[0] == 0 else SMALL_SHARE * float(values[0])
+    gain = _gain((values - centre) / unit, counts, _fitted_power)
+    if is_positive and mean < FARTHEST_MEAN * spread:
+        edge = 0.0 if values[0] > 0 else -0.5 * float(values[1])
+        soft_unit = max(SOFT_SHARE * spread, 0.5 * float(values[0]))
+        soft = _gain((values - edge) / soft_unit, counts, lambda *_: SOFT)
+        if soft > -FEWEST_NATS and gain <= soft + FEWEST_NATS:
+            return _bounded(values, edge, soft_unit, SOFT, is_positive)
+    if gain > FEWEST_NATS:
+        return _bounded(values, centre, unit, _fitted_power((values - centre) / unit, counts), is_positive)
+    return kept
+
+
+def _bounded(
+    values: Array, centre: float, unit: float, power: float, is_positive: bool
+) -> tuple[float, float, float, float, float]:
+    """The parts of a map of different values, with bounds some ranges beyond them, and at 0 where none is negative."""
     u = (values - centre) / unit
-    if _gain(u, counts) <= FEWEST_NATS:
-        return kept
-    power, reach = _fitted_power(u, counts), REACH * (u[-1] - u[0])
-    low, high = yeo_johnson(np.array([0.0 if is_positive else u[0] - reach, u[-1] + reach]), power)
+    reach = REACH * (u[-1] - u[0])
+    low, high = transformed(np.array([-centre / unit if is_positive else u[0] - reach, u[-1] + reach]), power)
     return centre, unit, power, float(low), float(high)
 
 
-def _gain(u: Array, counts: Array) -> float:
-    """Nats that a power brings to one Gaussian of different values u with counts, by folds."""
+def _gain(u: Array, counts: Array, find: Callable[[Array, Array], float]) -> float:
+    """Nats that the power which is found brings to one Gaussian of different values u with counts, by folds."""
     fold, total = np.random.default_rng(0).permutation(len(u)) % N_FOLDS, 0.0
     for number in range(N_FOLDS):
         rest, held_out = fold != number, fold == number
-        power = _fitted_power(u[rest], counts[rest])
         scores = []
-        for candidate in (power, 1.0):
-            y, others = yeo_johnson(u[rest], candidate), yeo_johnson(u[held_out], candidate)
+        for candidate in (find(u[rest], counts[rest]), 1.0):
+            y, others = transformed(u[rest], candidate), transformed(u[held_out], candidate)
             mean, variance = mean_of_rows(y, counts[rest]), float(variance_of_rows(y, counts[rest]))
             log_density = -0.5 * np.square(others - mean) / variance - 0.5 * math.log(variance)
             scores.append(counts[held_out] @ (log_density + log_slope(u[held_out], candidate)))
@@ -214,20 +233,34 @@ def _fitted_power(u: Array, counts: Array) -> float:
     """The power of maximum likelihood under one Gaussian."""
 
     def loss(power: float) -> float:
-        variance = float(variance_of_rows(yeo_johnson(u, power), counts))
+        variance = float(variance_of_rows(transformed(u, power), counts))
         return 0.5 * math.log(max(variance, 1e-300)) - float(mean_of_rows(log_slope(u, power), counts))
 
     return float(minimize_scalar(loss, bounds=POWERS, method="bounded", options={"xatol": 1e-4}).x)
 
 
-def yeo_johnson(u: Array, power: Array | float) -> Array:
-    r"""The transform :math:`\psi_\lambda(u)` of Yeo and Johnson."""
-    return np.where(u >= 0, boxcox(1 + np.maximum(u, 0), power), -boxcox(1 + np.maximum(-u, 0), 2 - power))
+def transformed(u: Array, power: Array | float) -> Array:
+    r"""The transform :math:`\psi_\lambda(u)` of Yeo and Johnson, or at -1 :math:`\log(e^u - 1)`, linear where u is tiny."""
+    powers = np.maximum(power, 0.0)
+    powered = np.where(u >= 0, boxcox(1 + np.maximum(u, 0), powers), -boxcox(1 + np.maximum(-u, 0), 2 - powers))
+    inside = np.maximum(u, LINEAR_BELOW)
+    soft = inside + np.log(-np.expm1(-inside)) + np.minimum(u - LINEAR_BELOW, 0) / -np.expm1(-LINEAR_BELOW)
+    return np.where(np.less(power, 0), soft, powered)
+
+
+def untransformed(y: Array, power: Array | float) -> Array:
+    """u of the transform."""
+    powers = np.maximum(power, 0.0)
+    powered = np.where(y >= 0, inv_boxcox(np.maximum(y, 0), powers) - 1, 1 - inv_boxcox(np.maximum(-y, 0), 2 - powers))
+    edge = LINEAR_BELOW + math.log(-math.expm1(-LINEAR_BELOW))
+    soft = np.logaddexp(0, np.maximum(y, edge)) + np.minimum(y - edge, 0) * -math.expm1(-LINEAR_BELOW)
+    return np.where(np.less(power, 0), soft, powered)
 
 
 def log_slope(u: Array, power: Array | float) -> Array:
     r"""Logarithm of its derivative, :math:`\log \psi_\lambda'(u)`."""
-    return np.sign(u) * (power - 1) * np.log1p(np.abs(u))
+    soft = -np.log(-np.expm1(-np.maximum(u, LINEAR_BELOW)))
+    return np.where(np.less(power, 0), soft, np.sign(u) * (power - 1) * np.log1p(np.abs(u)))
 
 
 def shrunk_factor(y: Array, weights: Array | None, deviation: Array | None = None) -> Array:
