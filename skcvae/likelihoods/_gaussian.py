@@ -360,7 +360,7 @@ class GaussianLikelihood(Likelihood):
     marginals : {"identity", "power"}, default="identity"
         "power": each column that takes many values first goes through the monotone transform of Yeo and Johnson, where folds say
         that one Gaussian of the column is the better for it. A column that is never negative, and whose mean is less than four
-        deviations above 0, goes through :math:`\log(e^u - 1)` where this transform brings no more, so that its samples are never
+        deviations above 0, goes through :math:`\log(e^u - 1)` where this transform brings nothing, so that its samples are never
         negative either. Give columns as they come. Scores count the Jacobian and samples come back through the inverse.
         `inverse_transform` and `reconstruct` then give a centre, and no mean.
 

@@ -178,8 +178,8 @@ class RowMap:
 def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float, float, float]:
     """Centre, spread, power and bounds of a column (n,); those of a column that stays as it is where folds say so.
 
-    A column that is never negative has its centre at 0, below which no value comes back. It is soft there where a power brings no
-    more, unless 0 is far off.
+    A column that is never negative has its centre at 0, below which no value comes back. It is soft there where no power brings
+    something, unless 0 is far off.
     """
     kept = 0.0, 1.0, 1.0, -UNBOUNDED, UNBOUNDED
     values, places = np.unique(column, return_inverse=True)
@@ -192,15 +192,12 @@ def _power_of(column: Array, weights: Array | None) -> tuple[float, float, float
     unit = spread
     if is_positive and lower > 0:
         unit = float(lower) if values[0] == 0 else SMALL_SHARE * float(values[0])
-    gain = _gain((values - centre) / unit, counts, _fitted_power)
-    if is_positive and mean < FARTHEST_MEAN * spread:
-        edge = 0.0 if values[0] > 0 else -0.5 * float(values[1])
-        soft_unit = max(SOFT_SHARE * spread, 0.5 * float(values[0]))
-        soft = _gain((values - edge) / soft_unit, counts, lambda *_: SOFT)
-        if soft > -FEWEST_NATS and gain <= soft + FEWEST_NATS:
-            return _bounded(values, edge, soft_unit, SOFT, is_positive)
-    if gain > FEWEST_NATS:
+    if _gain((values - centre) / unit, counts, _fitted_power) > FEWEST_NATS:
         return _bounded(values, centre, unit, _fitted_power((values - centre) / unit, counts), is_positive)
+    if is_positive and mean < FARTHEST_MEAN * spread:
+        edge, unit = 0.0 if values[0] > 0 else -0.5 * float(values[1]), max(SOFT_SHARE * spread, 0.5 * float(values[0]))
+        if _gain((values - edge) / unit, counts, lambda *_: SOFT) > -FEWEST_NATS:
+            return _bounded(values, edge, unit, SOFT, is_positive)
     return kept
 
 
