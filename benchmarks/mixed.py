@@ -10,7 +10,7 @@ method draws as many. `skcvae.metrics.table_report` compares these with the held
   rows of iris: it is run where it is asked for by name.
 - No method draws missing cells: each drawn row has the holes of a fitted one, so that they tell nothing.
 - `distance`: median distance to the closest fitted row, over that of held-out rows.
-- `nats`: held-out log-likelihood a row of CoupledVAE(). `date` and `versions`: of the run.
+- `nats`: held-out log-likelihood a row of CoupledVAE(), of rows whose categories the fit had. `date` and `versions`: of the run.
 
 Peers need their own packages (pip install arfpy ctgan ForestDiffusion) and are left out where they are missing.
 
@@ -177,7 +177,9 @@ def cell(frame: pd.DataFrame, name: str, method: str, seed: int) -> dict[str, An
     loop, begin = calibration(), time.process_time()
     drawn, result = METHODS[method][1](fitted, seed), {}
     if not isinstance(drawn, pd.DataFrame):
-        result["nats"] = float(np.mean(drawn.score_samples(held_out)))
+        texts = [column.name for column in drawn.columns_.columns if column.categories]
+        is_known = (held_out[texts].isna() | held_out[texts].apply(lambda column: column.isin(fitted[column.name]))).all(axis=1)
+        result["nats"] = float(np.mean(drawn.score_samples(held_out[is_known])))
         result["k"] = drawn.n_components_
         drawn = drawn.sample(len(fitted), random_state=seed)
     result["seconds"] = time.process_time() - begin
