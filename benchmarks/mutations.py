@@ -65,7 +65,7 @@ MUTATIONS = [
     ("_kernels.py", "largest[:, 0] - shares.amax(1).log()", "largest[:, 0]"),
     ("_kernels.py", "+ softness * log_sum", "- softness * log_sum"),
     ("_kernels.py", "_softmax(scores)[1] @ value", "scores @ value"),
-    ("_kernels.py", "+ KNOWN_ABOVE", "- 1e4"),
+    ("transport/_problem.py", "log_weight + _kernels.KNOWN_ABOVE", "log_weight - 1e4"),
     ("transport/_problem.py", "log_density, g = -rho * hard / epsilon", "log_density, g = rho * hard / epsilon"),
     ("transport/_problem.py", "following - state.epsilon * (1 / rho - 1)", "following - state.epsilon * (1 / rho)"),
     ("transport/_problem.py", "exact_rows = state.potential - state.epsilon * state.log_mass", "exact_rows = state.potential"),

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skcvae import _threads, _training, objectives
+from skcvae import _processes, _threads, _training, objectives
 from skcvae._data import Data, Judges
 from skcvae._memory import slices
 from skcvae._place import Place, moved
@@ -168,12 +168,11 @@ def train(course: Course[Model], divergence: Divergence | None, setting: Setting
     """Descend on minibatches, from the state of the part before where it is given."""
     model = course.root
     some = next(model.data.blocks())[:1]
-    n_operations = [
-        _threads.step_operations(model.encoder.network, some, setting.batch_size),
-        _threads.step_operations(model.decoder, some.new_zeros(1, model.prior.n_components), setting.batch_size),
-    ]
-    with _threads.shared(sum(n_operations)):
-        steps = course.loop("train", lambda: Steps(model, divergence, setting, last, course.pace), setting.max_iter)
+    n_operations = _threads.step_operations(model.encoder.network, some, setting.batch_size)
+    n_operations += _threads.step_operations(model.decoder, some.new_zeros(1, model.prior.n_components), setting.batch_size)
+    is_shared = _processes.is_worth(n_operations)
+    with _threads.shared(n_operations / (_processes.size() if is_shared else 1)):
+        steps = course.loop("train", lambda: Steps(model, divergence, setting, last, course.pace, is_shared), setting.max_iter)
     model.train(False)
     if steps.held_out is not None:
         steps.held_out.finish(course.stopped)
@@ -197,7 +196,13 @@ class Steps:
     """The state that goes from one training step to the next."""
 
     def __init__(
-        self, model: Model, divergence: Divergence | None, setting: Setting, last: Streaming | None, pace: _training.Pace
+        self,
+        model: Model,
+        divergence: Divergence | None,
+        setting: Setting,
+        last: Streaming | None,
+        pace: _training.Pace,
+        is_shared: bool = False,
     ) -> None:
         self.pace = pace
         self.model, self.setting, self.losses, self.converged = model, setting, list[float](), False
@@ -208,6 +213,7 @@ class Steps:
         self.plateau = _training.Plateau(setting.tol, setting.patience, relative=False)
         self.penalty = None if divergence is None else _Penalty(model, divergence, setting)
         self.has_modes = has_modes(model.encoder.network) or has_modes(model.decoder)
+        self.is_shared = is_shared and not self.has_modes and self.batches.size >= _processes.size()
         self.rng = np.random.default_rng(int(model.rng.integers(2**63)))
         self.held_out = None if model.held_out is None else _HeldOut(model, model.held_out, setting)
         if last is not None:
@@ -243,7 +249,8 @@ class Steps:
         _training.set_learning_rate(self.optimiser, setting.learning_rate * (self.cycle.factor(t) if setting.has_cycle else 1.0))
         device = self.model.data.place.device
         with seeded(int(self.rng.integers(2**63)), device=device) if self.has_modes else nullcontext():  # for layers that draw
-            self.losses.append(_training.descend(self.optimiser, self._loss(self.batches.following(), self._kl_weight(t))))
+            loss = self._loss(self.batches.following(), self._kl_weight(t))
+            self.losses.append(_training.descend(self.optimiser, loss, self.is_shared))
         self.pace.note(self.losses[-1] + self.model.family.log_volume)
         risen = t >= setting.rising
         stalled = self.held_out.stalled(t, risen) if self.held_out is not None else risen and self.plateau.reached(self.losses[-1])
@@ -258,9 +265,26 @@ class Steps:
 
     def _loss(self, x: Tensor, kl_weight: float) -> Tensor:
         noise = _normal((len(x), 1, self.model.encoder.n_coordinates), self.generator).to(x)
+        if self.is_shared:
+            return self._own_loss(x, noise, kl_weight)
         z, log_likelihood, kl = self.model.terms(x, noise, kl_weight > 0)
         penalty = 0.0 if self.penalty is None else self.penalty(z)
         return objectives.autoencoding(log_likelihood, kl, penalty, kl_weight, self.setting.divergence_weight)
+
+    def _own_loss(self, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
+        """What the rows of a batch that are this process's add to the loss.
+
+        The divergence is one of all codes, of which each process moves its own.
+        """
+        own = _processes.part(len(x))
+        z, log_likelihood, kl = self.model.terms(x[own], noise[own], kl_weight > 0)
+        loss = objectives.autoencoding(log_likelihood, kl, 0.0, kl_weight, 0.0) * (len(z) / len(x))
+        if self.penalty is None:
+            return loss
+        codes = _processes.joined(z.detach(), len(x))
+        codes[own] = z
+        penalty = self.penalty(codes)
+        return loss + self.setting.divergence_weight * (penalty - (1 - 1 / _processes.size()) * penalty.detach())
 
 
 def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

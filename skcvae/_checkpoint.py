@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from skcvae import _files
+from skcvae import _files, _processes
 from skcvae._checks import shown
+from skcvae.distributed import ShardedRows
 
 #: What a file says it is; a reader of another one refuses it.
 KIND = "skcvae checkpoint 2"
@@ -50,22 +51,29 @@ class Checkpoint:
 
     def read(self) -> dict[str, Any] | None:
         """The state that was written last, or None where there is no file. ValueError names a file that is no state of this fit."""
-        if not self.path.exists():
-            return None
-        content, tensors = _files.read(self.path, KIND)
-        if not isinstance(content, dict) or content.get("fingerprint") != self.fingerprint:
-            raise self.foreign("it is the state of another fit")
-        try:
-            return _unpacked(content["state"], tensors)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise self.foreign("it holds no state of a fit") from error
+        found = None
+        with _processes.together():
+            if _processes.rank() == 0 and self.path.exists():
+                content, tensors = _files.read(self.path, KIND)
+                if not isinstance(content, dict) or content.get("fingerprint") != self.fingerprint:
+                    raise self.foreign("it is the state of another fit")
+                try:
+                    found = _unpacked(content["state"], tensors)
+                except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                    raise self.foreign("it holds no state of a fit") from error
+        return _processes.agreed(found)
 
     def foreign(self, why: str) -> ValueError:
         """What is raised where the file does not fit this fit."""
         return ValueError(f"{os.fspath(self.path)!r} cannot be resumed from: {why}. Remove the file to start anew.")
 
     def write(self, state: dict[str, Any]) -> None:
-        """Put a state in the place of the last one; the file is always whole. OSError names the file."""
+        """Put a state in the place of the last one; the file is always whole. OSError names the file.
+
+        Of several processes, whose states are the same, the first one writes.
+        """
+        if _processes.rank() > 0:
+            return
         tensors: dict[str, Tensor] = {}
         content = {"fingerprint": self.fingerprint, "state": _packed(state, tensors)}
         self.folder.mkdir(exist_ok=True)
@@ -77,7 +85,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget the fit; the folder goes with its last file."""
-        if self.folder.is_dir():
+        if _processes.rank() == 0 and self.folder.is_dir():
             _files.remove(self.path)
             with contextlib.suppress(OSError):
                 self.folder.rmdir()
@@ -146,7 +154,9 @@ def _version(package: str) -> str:
 
 
 def _hash(X: NDArray) -> str:
-    """SHA-256 of the rows, read a block at a time."""
+    """SHA-256 of the rows, read a block at a time; of rows of several processes, what says the same of them for any shares."""
+    if isinstance(X, ShardedRows):
+        return repr(X.digest())
     digest = hashlib.sha256()
     for begin in range(0, len(X), 8192):
         digest.update(np.ascontiguousarray(X[begin : begin + 8192]))

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_array, validate_data
 
+from skcvae import _processes
 from skcvae._memory import as_floats, blocks, slices
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def check_X(
     with _names_first(estimator, X, fitting):
         _refuse_other_than_numbers("X", X, allow_missing)
     is_array = isinstance(X, np.ndarray) and X.dtype.kind in NUMERIC
-    least = 2 if fitting or training else 1
+    least = fewest_rows(fitting or training)
     with _conversion("X"):
         rows: NDArray = validate_data(
             estimator,
@@ -242,6 +243,11 @@ def check_X(
     return rows
 
 
+def fewest_rows(training: bool) -> int:
+    """Rows that X must have: two where it is fitted, and of several processes one may have none."""
+    return 1 if not training else 0 if _processes.is_entered() else 2
+
+
 def check_table(
     estimator: BaseEstimator, X: Any, encoded: Callable[[Any], Array], *, fitting: bool = False, training: bool = False
 ) -> Array:
@@ -249,7 +255,7 @@ def check_table(
     if is_frame(X) or fitting:
         validate_data(estimator, X, reset=fitting, skip_check_array=True)
     rows = encoded(X)
-    least = 2 if fitting or training else 1
+    least = fewest_rows(fitting or training)
     if len(rows) < least:
         raise ValueError(f"X must have at least {least} rows, got {len(rows)}. Give more rows.")
     _check_size("X", _largest_value("X", rows, None, allow_missing=True), np.float64)
@@ -472,10 +478,11 @@ def _placed(place: tuple[int, ...], columns: list[Any] | None = None) -> str:
     return f" at position {place[0]}" if len(place) == 1 else ""
 
 
-def check_sample_weight(sample_weight: object, n: int) -> Array:
+def check_sample_weight(sample_weight: object, n: int, of_all: bool = True) -> Array:
     """How many rows each of n rows counts as, (n,) with a whole sum; TypeError or ValueError where weights are none.
 
-    Weights whose sum is below the number of positive ones are scaled to it, as a row would count as less than one.
+    Weights whose sum is below the number of positive ones are scaled to it, as a row would count as less than one. Those of some
+    rows alone (`of_all=False`) stay as they are.
     """
     weights = _as_numbers("sample_weight", sample_weight)
     if weights.shape != (n,):
@@ -489,6 +496,8 @@ def check_sample_weight(sample_weight: object, n: int) -> Array:
             f"sample_weight must be finite and not negative, got {weights[place]:g} at position {place}. Mend it, or give 0 to "
             "leave a row out."
         )
+    if not of_all:
+        return weights
     n_used = int(np.count_nonzero(weights))
     if n_used < 2:
         raise ValueError(
@@ -504,10 +513,11 @@ def check_sample_weight(sample_weight: object, n: int) -> Array:
 
 def check_varying(X: NDArray) -> None:
     """ValueError unless X varies by more than the rounding of its own values."""
-    size, deviation = _largest(X), 0.0
+    own, nothing, deviation = getattr(X, "own", X), np.zeros(X.shape[1]), 0.0
+    size = float(_processes.reduced(_largest(own) if len(own) else 0.0, "max"))
     if size > 0:  # without a copy of X, and in units of its size, so that no square overflows
-        mean = sum(block.sum(0, dtype=np.float64) for block in blocks(X)) / len(X)
-        total = sum(np.square((block - mean) / size).sum(0) for block in blocks(X))
+        mean = _processes.reduced(sum((block.sum(0, dtype=np.float64) for block in blocks(X)), nothing)) / len(X)
+        total = _processes.reduced(sum((np.square((block - mean) / size).sum(0) for block in blocks(X)), nothing))
         deviation = size * float(np.sqrt(total / len(X)).max())
     if deviation <= 1e-13 * size or deviation**2 < np.finfo(np.float64).tiny:
         raise ValueError(
@@ -518,7 +528,7 @@ def check_varying(X: NDArray) -> None:
 
 def has_missing(X: NDArray) -> bool:
     """Whether a cell of rows (n, d) is missing."""
-    return X.dtype.kind == "f" and any(bool(np.isnan(block).any()) for block in blocks(X))
+    return X.dtype.kind == "f" and _processes.is_any(any(bool(np.isnan(block).any()) for block in blocks(X)))
 
 
 def check_observed(X: NDArray, names: Iterable[str] | None) -> None:
@@ -534,12 +544,13 @@ def check_observed(X: NDArray, names: Iterable[str] | None) -> None:
 
 def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> None:
     """Warn of the first column of validation rows whose median is outside the range of X: most likely in other units."""
-    low = np.min([block.min(0) for block in blocks(X)], axis=0)
-    high = np.max([block.max(0) for block in blocks(X)], axis=0)
+    far = np.full(X.shape[1], np.inf)
+    low = _processes.reduced(np.min([far, *(block.min(0) for block in blocks(X))], axis=0), "min")
+    high = _processes.reduced(np.max([-far, *(block.max(0) for block in blocks(X))], axis=0), "max")
     median = np.median(as_floats(X_val), axis=0)
-    far = np.flatnonzero((median < low) | (median > high))
-    if len(far):
-        column = far[0]
+    beyond = np.flatnonzero((median < low) | (median > high))
+    if len(beyond):
+        column = beyond[0]
         name = column if names is None else repr(list(names)[column])
         warn(
             f"The median of X_val is {median[column]:.3g} in column {name}, and X is from {low[column]:.3g} to "

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skcvae import _memory
+from skcvae import _memory, _processes
 from skcvae._data import Table, some
 from skcvae._fitted import Evidence, Fit
 from skcvae._place import HOST, as_array
@@ -188,7 +188,8 @@ def rows_alone(noise: MappedGaussian, X: NDArray, some_rows: Table) -> NDArray[n
     """Which rows of numbers (n, d) are far from all others, of which some rows tell, (n,): no decoder explains them."""
     are_alone = alone_among(noise.row_map.columns(some_rows.X), some_rows.weights)
     blocks = _memory.blocks(X)
-    return np.concatenate([are_alone(noise.row_map.columns(block.astype(np.float64, copy=False))) for block in blocks])
+    found = [are_alone(noise.row_map.columns(block.astype(np.float64, copy=False))) for block in blocks]
+    return np.concatenate(_processes.gathered(np.concatenate([np.zeros(0, bool), *found])))
 
 
 def farthest_column(noise: MappedGaussian, row: Array) -> int:
@@ -275,8 +276,8 @@ class Comparison:
 def held_out_scores(record: Fit, X: Array) -> Array:
     """Log-likelihood of rows (n, d), (n,), without broad noise."""
     model = record.at(HOST)
-    log_density = as_array(model.inference.density(SCORE_DRAWS).log_density(model.standardised(X))[0])
-    result: Array = log_density - record.family.log_volumes(X)
+    own = model.inference.density(SCORE_DRAWS).log_density(model.standardised(X[_processes.part(len(X))]))[0]
+    result: Array = as_array(_processes.joined(own, len(X))) - record.family.log_volumes(X)
     return result
 
 
@@ -287,10 +288,11 @@ def residual_moment(record: Fit, table: Table, rng: np.random.Generator) -> Arra
     assert numbers is not None, "rows have them"
     assert numbers.row_map is not None, "and they are whitened"
     assert numbers.row_map.factor is not None, "by a covariance"
-    x = model.standardised(table.X)
+    own = _processes.part(len(table.X))
+    x, weights = model.standardised(table.X[own]), torch.as_tensor(table.counts)
     residual = (x[:, None] - model.inference.density().means(x, N_DRAWS, rng))[:, :, : numbers.n_features]
-    weights = torch.as_tensor(table.counts)
-    moment = torch.einsum("n,nsc,nsd->cd", weights / weights.sum() / N_DRAWS, residual, residual)
+    moment = torch.einsum("n,nsc,nsd->cd", (weights / weights.sum() / N_DRAWS)[own], residual, residual)
+    moment = _processes.summed(moment)
     factor = numbers.unit * numbers.row_map.factor
     result: Array = factor @ moment.numpy() @ factor.T
     return result

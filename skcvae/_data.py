@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skcvae import _memory, _processes
 from skcvae._checks import check_sample_weight
 from skcvae._memory import slices
 from skcvae._place import Place
@@ -120,9 +121,9 @@ class Data:
 
     def precision(self, family: Family, temperature: float) -> torch.dtype:
         """The precision that the costs of all rows need under a family in these units."""
-        places = slices(len(self), self.n_features)
-        found = (family.training_dtype(torch.as_tensor(self._standardised(rows)), temperature) for rows in places)
-        return torch.float64 if torch.float64 in found else torch.float32
+        blocks = (torch.as_tensor(self._family.standardise(block)) for block in _memory.blocks(self._X))
+        is_double = torch.float64 in (family.training_dtype(block, temperature) for block in blocks)
+        return torch.float64 if _processes.is_any(is_double) else torch.float32
 
     @property
     def index_device(self) -> torch.device:

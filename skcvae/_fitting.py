@@ -9,9 +9,9 @@ import numbers
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skcvae import _checks as check
-from skcvae import _memory, _place, _random
+from skcvae import _memory, _place, _processes, _random
 from skcvae._callbacks import CallbackSupportMixin, Watch, with_callbacks
-from skcvae._checkpoint import open_checkpoint
+from skcvae._checkpoint import fingerprint, open_checkpoint
 from skcvae._columns import Columns, has_names
 from skcvae._context import computing
 from skcvae._crossfit import CANDIDATES, Comparison, Halved, Trials, cross_fitted, farthest_column, rows_alone, scored
@@ -34,6 +34,7 @@ from skcvae._missing import completed, redrawn
 from skcvae._place import Place
 from skcvae._threads import apart
 from skcvae._training import Course, Diverged, Pace, Root
+from skcvae.distributed import ShardedRows, Shards
 from skcvae.likelihoods import (
     LIKELIHOODS,
     AutoLikelihood,
@@ -160,7 +161,7 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
 
         Parameters
         ----------
-        X : array-like of shape (n, d)
+        X : array-like of shape (n, d), or skcvae.distributed.Shards
             The data: finite numbers, at least two different rows; with likelihood="auto" also a data frame of pandas or polars with
             text, categories, truth values and dates. NaN, None or pandas' NA is a missing cell: short fits complete
             the rows by draws given what is observed, and the fit is that to the completed rows.
@@ -187,18 +188,43 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            table = Table.of(worker._rows(X, fitting=True), sample_weight)
+            table = worker._all_rows(X, sample_weight, watch) if isinstance(X, Shards) else None
+            if table is None:
+                table = Table.of(worker._rows(X, fitting=True), sample_weight)
             data, held_out = worker._split(worker._completed(table, worker._is_warm), X_val)
             check.check_varying(data.X)
             return in_fine_precision(worker._fit(data, held_out, watch), data.X), None
 
-        self._advance(fitted)
+        with X.entered() if isinstance(X, Shards) else nullcontext():
+            self._advance(fitted)
         if watch is not None:
             watch.close()
         return self
 
+    def _all_rows(self, X: Shards, sample_weight: ArrayLike | None, watch: Watch | None) -> Table:
+        """The checked rows of all processes, which from here on draw alike."""
+        with _processes.together():
+            if watch is not None:
+                raise ValueError("A fit by several processes has no callbacks. Remove them, or fit in one process.")
+            own = self._rows(X.X, fitting=True)
+            if self._mixed_columns is not None:
+                raise ValueError("Shards must have columns of numbers, got a mixed data frame. Encode it, or fit in one process.")
+            weights = None if sample_weight is None else check.check_sample_weight(sample_weight, len(own), of_all=False)
+        rows = cast(NDArray, ShardedRows(own))  # of an array what a fit asks for
+        if len(rows) < 2:
+            raise ValueError(f"X must have at least 2 rows in all processes together, got {len(rows)}. Give more rows.")
+        if check.has_missing(rows):
+            raise ValueError("Shards must have no missing cells. Fill them (SimpleImputer), or fit in one process.")
+        self.random_state = _processes.agreed(_random.as_seed(self.random_state))
+        parameters = fingerprint(self, []), self.max_time is None, self.checkpoint is None, self._is_warm, sample_weight is None
+        if len(set(_processes.gathered(parameters))) > 1:
+            raise ValueError("All processes must fit with the same parameters, and all or none with sample_weight. Give them so.")
+        return Table.of(rows, None if weights is None else np.concatenate(_processes.gathered(weights)))
+
     def _rows(self, X: Any, *, fitting: bool = False, training: bool = False, allow_missing: bool = True) -> NDArray:
         """Checked rows of numbers (n, d'), with NaN where cells are missing; of a frame, whose columns a first fit learns."""
+        if isinstance(X, Shards):
+            raise TypeError("Shards is for fit. Give the rows of this process themselves here.")
         if fitting:
             self.__dict__.pop("columns_", None)
             if has_names(X):
@@ -279,6 +305,10 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check.check_number("validation_fraction", self.validation_fraction, numbers.Real, 0, open_low=True)
         is_stopping = check.check_flag("early_stopping", self.early_stopping)
         if X_val is not None:
+            if isinstance(X_val, Shards):
+                with _processes.together():
+                    own = self._rows(X_val.X, allow_missing=False)
+                X_val = ShardedRows(own)[:]
             given = self._rows(X_val, allow_missing=False)
             check.warn_where_far(data.X, given, self._names)
             return data, Table(given)
@@ -562,8 +592,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
             family = likelihood.bind(rows, some.weights)
             if family.numbers is not None or issubclass(kind, GaussianLikelihood):
                 self._warn_where_outlying(likelihood, family, rows)
-        for block in _memory.blocks(data.X):
-            family.check_support(block)
+        with _processes.together():
+            for block in _memory.blocks(data.X):
+                family.check_support(block)
         return family, kind.__name__
 
     def _warn_where_outlying(self, likelihood: Likelihood, family: Family, rows: NDArray[np.float64]) -> None:

@@ -156,17 +156,16 @@ def both_passes(
     Returns
     -------
     log_sum : Tensor of shape (m,), l
-    log_total : Tensor of shape (n,), r
-    known : Tensor of shape (n,), whether r is right; elsewhere it has underflown
+    log_total : Tensor of shape (n,), r; where it is `KNOWN_ABOVE` below the next or less it has underflown
+    log_weight : Tensor, scalar, of the sum of all rows' weights
     average : Tensor of shape (m, p) or None
     shares : Tensor of shape (m, n) or None, the softmax of each row where all rows are in one block
     """
     sums = mapped(lambda part: _sum_both(part[0](), part[1], softness, values), parts)
     log_sums, log_weights, log_totals, averages, shares = zip(*sums, strict=True)
-    log_total = functools.reduce(torch.logaddexp, log_totals)
-    known = log_total > torch.cat(log_weights).logsumexp(0) + KNOWN_ABOVE
+    log_total, log_weight = functools.reduce(torch.logaddexp, log_totals), torch.cat(log_weights).logsumexp(0)
     average = None if values is None else torch.cat(averages)
-    return torch.cat(log_sums), log_total, known, average, shares[0] if len(parts) == 1 else None
+    return torch.cat(log_sums), log_total, log_weight, average, shares[0] if len(parts) == 1 else None
 
 
 def _sum_both(

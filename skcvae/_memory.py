@@ -36,8 +36,9 @@ def as_floats(rows: NDArray) -> NDArray:
 
 
 def blocks(X: NDArray) -> Iterator[NDArray]:
-    """The rows of X as float32 or float64, block by block."""
-    return (as_floats(X[rows]) for rows in slices(len(X), X.shape[1]))
+    """The rows of X as float32 or float64, block by block; of rows that several processes have those of this one."""
+    own = getattr(X, "own", X)
+    return (as_floats(own[rows]) for rows in slices(len(own), X.shape[1]))
 
 
 def in_blocks(X: NDArray, function: Callable[[NDArray], NDArray], dtype: Any = None) -> NDArray:

@@ -53,6 +53,12 @@ def make_rng(random_state: object, stream: int = 0) -> np.random.Generator:
     return rng if stream == 0 else np.random.default_rng([int(rng.integers(2**63)), stream])
 
 
+def as_seed(random_state: object) -> int:
+    """The random state as an integer, which is drawn from a generator."""
+    rng = make_rng(random_state)
+    return int(random_state) if isinstance(random_state, numbers.Integral) else int(rng.integers(2**31))
+
+
 def _made(random_state: object) -> np.random.Generator:
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**32, size=4, dtype=np.uint32))

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from skcvae import _processes
 from skcvae._checkpoint import Checkpoint
 
 #: Share of a cycle over which the learning rate rises.
@@ -89,13 +90,20 @@ def adam(modules: Iterable[nn.Module], learning_rate: float) -> torch.optim.Adam
     return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
 
 
-def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> float:
-    """One step down a loss; returns its value. Raises `Diverged` when it is not finite, before anything moves."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise Diverged(f"the loss became {value}")
+def descend(optimiser: torch.optim.Optimizer, loss: Tensor, is_part: bool = False) -> float:
+    """One step down a loss; returns its value. Raises `Diverged` when it is not finite, before anything moves.
+
+    Where it is a part of it the loss is the sum of what all processes have.
+    """
     optimiser.zero_grad()
     loss.backward()
+    total = loss.detach().clone()
+    if is_part:
+        gradients = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        _processes.sum_in_place([total, *gradients])
+    value = float(total)
+    if not math.isfinite(value):
+        raise Diverged(f"the loss became {value}")
     optimiser.step()
     return value
 
@@ -163,14 +171,14 @@ class Pace:
     """
 
     def __init__(self, verbose: bool = False, max_time: float | None = None) -> None:
-        self.verbose = verbose
+        self.verbose = verbose and _processes.rank() == 0
         self.bar: Any = None
         self.deadline = None if max_time is None else time.monotonic() + max_time
 
     @property
     def is_over(self) -> bool:
         """Whether there is no time left."""
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self.deadline is not None and _processes.agreed(time.monotonic() >= self.deadline)
 
     def share_left(self, share: float) -> float | None:
         """A share of the seconds that are left, or None where there is no limit."""

@@ -82,7 +82,8 @@ def test_both_passes_are_the_formula_where_they_know(monkeypatch, pairs, softnes
     length = _kernels.part_length(query, len(key))
     blocks = [functools.partial(_kernels.swept, rows, key, bias) for rows in query.split(length)]
     parts = list(zip(blocks, offset.split(length), strict=True))
-    log_sum, log_total, known, average, shares = _kernels.both_passes(parts, softness, values)
+    log_sum, log_total, log_weight, average, shares = _kernels.both_passes(parts, softness, values)
+    known = log_total > log_weight + _kernels.KNOWN_ABOVE
     scores = query @ key.T + bias
     expected = scores.logsumexp(1)
     log_weights = offset + softness * expected

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skcvae import _training
+from skcvae import _processes, _training
 from skcvae._phases._problem import Draws, Problem
 from skcvae._place import HOST, Place, moved
 from skcvae.posteriors import MOST_PLANES, Pool, PoolInference, Scores
-from skcvae.transport import Coupling, Solution, Source, Target, c_transform, fresh_marginal_error, prior_side
+from skcvae.transport import Coupling, PriorSide, Solution, Source, Target, fresh_marginal_error, prior_side
 
 #: The frozen solve goes this much below the tolerance on its own draws; over atoms, which are all there is, further.
 FROZEN_TOL_SHARE, ATOMS_TOL_SHARE = 0.25, 1e-6
@@ -99,7 +99,8 @@ def freeze(problem: Problem, potential: Tensor, n_draws: int) -> Frozen:
 
 
 def _target(problem: Problem, draws: Draws) -> Target:
-    return problem.target(problem.predicted(draws.z), draws)
+    own = problem.part(draws)
+    return problem.target(problem.predicted(own.z), own)
 
 
 def _solve(problem: Problem, draws: Draws, potential: Tensor, most: int, before: float) -> Solution:
@@ -125,7 +126,8 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     All sums are made in double precision. The natural parameters, which are as large as the decoder's outputs, are kept in theirs,
     and all else is that of the rounded ones.
     """
-    predicted, place = problem.predicted(draws.z), Place(torch.float64, draws.z.device)
+    own, n_draws, place = problem.part(draws), len(draws.z), Place(torch.float64, draws.z.device)
+    predicted = problem.joined(problem.predicted(own.z), own, n_draws)
     family, epsilon, softness = moved(problem.family, place), problem.setting.epsilon, problem.setting.softness
     log_weights, f, x = draws.log_weights.double(), potential.double(), problem.x.double()
     statistics, carrier = family.statistics(x), family.carrier(x)
@@ -135,8 +137,7 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     # The average of f - h in a column is that of one more statistic, which the cost does not have.
     tilt = None if problem.source.log_weights is None else problem.source.log_weights.double()
     extended = Source(torch.cat([statistics, (f - carrier)[:, None]], 1), carrier, log_weights=tilt)
-    target = Target(F.pad(eta, (0, 1)), normaliser, log_weights, softness=softness)
-    side = prior_side(extended, target, f, epsilon, AVERAGED_DRAWS)
+    side = _prior_side(problem, extended, Target(F.pad(eta, (0, 1)), normaliser, log_weights, softness=softness), f)
     barycentre, offset = side.barycentre[:, :-1], side.barycentre[:, -1]
     gauge = float((log_weights.exp() * side.prior_potential).sum()) if softness == 0 else 0.0
     log_coupling = log_weights + (side.prior_potential - gauge - normaliser) / epsilon
@@ -149,9 +150,23 @@ def _frozen(problem: Problem, draws: Draws, potential: Tensor, error: float, n_i
     planes = supporting_planes(eta, normaliser, side.c_transform, barycentre[:MOST_PLANES], epsilon, key.dtype)
     n_holes = max(HOLE_NUMBERS // eta.shape[1], math.ceil(HOLE_SHARE * len(eta)))
     some = Target(eta[:n_holes], normaliser[:n_holes], log_weights[:n_holes])
-    hard, average = c_transform(Source(statistics, carrier, log_weights=tilt), some, torch.zeros_like(f), epsilon)
+    free = _prior_side(problem, Source(statistics, carrier, log_weights=tilt), some, torch.zeros_like(f))
+    hard, average = free.c_transform, free.barycentre
     holes = supporting_planes(eta, normaliser, hard, average, epsilon, key.dtype)
     return Frozen(pool, record, planes, holes, _average(hard, some.log_weights), potential)
+
+
+def _prior_side(problem: Problem, source: Source, target: Target, potential: Tensor) -> PriorSide:
+    """The first pass over all draws, of which each process makes its share; barycentres of the first ones alone."""
+    n_draws, n_averaged = len(target.log_weights), min(len(target.log_weights), AVERAGED_DRAWS)
+    share = problem.share(n_draws)
+    if share is None:
+        return prior_side(source, target, potential, problem.setting.epsilon, n_averaged)
+    parts = target.natural[share], target.normaliser[share], target.log_weights[share]
+    own = Target(*parts, softness=target.softness, is_part=True)
+    side = prior_side(source, own, potential, problem.setting.epsilon, _processes.n_own(n_averaged))
+    g, hard, log_density = (_processes.joined(v, n_draws) for v in (side.prior_potential, side.c_transform, side.log_density))
+    return PriorSide(g, hard, log_density, side.dual_value, _processes.joined(side.barycentre, n_averaged))
 
 
 def _average(values: Tensor, log_weights: Tensor) -> float:

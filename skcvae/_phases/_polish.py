@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skcvae import _kernels, _training, objectives
+from skcvae import _kernels, _processes, _training, objectives
 from skcvae._phases._problem import Draws, Layout, Problem
 from skcvae._training import Course
 from skcvae.schedule import Stage
@@ -249,16 +249,18 @@ def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str)
     """Robust regression from the plan's draws onto their barycentres, in one cycle."""
     setting, rate, n_steps = problem.setting, stage.rate * problem.setting.learning_rate, _n_steps(problem, stage)
     optimiser = _training.adam([problem.decoder, problem.family], rate)
-    order = _regression_order(problem, plan, stage.batch * setting.draws_per_step)
+    batch = stage.batch * setting.draws_per_step
+    order, share = _regression_order(problem, plan, batch), problem.step_share(batch)
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / n_steps))
-        rows = next(order)
+        rows = next(order) if share is None else next(order)[share]
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
-        return _training.descend(optimiser, loss) <= REGRESSED_SHARE * setting.tol
+        loss = loss if share is None else loss * (len(rows) / batch)
+        return _training.descend(optimiser, loss, share is not None) <= REGRESSED_SHARE * setting.tol
 
-    with problem.sharing(stage.batch * setting.draws_per_step):
+    with problem.sharing(batch):
         _training.repeat(step, n_steps, problem.pace, description)
     if any(True for _ in problem.family.parameters()):
         problem.family.settle(problem.predicted(plan.z), plan.barycentre, plan.weight)
@@ -281,21 +283,23 @@ def _regression_order(problem: Problem, plan: FrozenPlan, batch: int) -> Iterato
 def _frozen_plan(problem: Problem, n_draws: int, potential: Tensor, hot: float) -> tuple[FrozenPlan, Tensor, float]:
     """The plan of the present decoder on many draws, cooled from a hot temperature, its potential (n,) and its value."""
     setting, draws = problem.setting, problem.draws(n_draws)
-    output = problem.predicted(draws.z)
-    some = with_products(problem.source, problem.target(output[:POLISH_SOLVE_DRAWS], draws.head(POLISH_SOLVE_DRAWS)))
+    own, head = problem.part(draws), problem.part(draws.head(POLISH_SOLVE_DRAWS))
+    output = problem.predicted(own.z)
+    some = with_products(problem.source, problem.target(output[: len(head.z)], head))
     solver = problem.exact(problem.schedule.marginal_tol, POLISH_ITERATIONS)
     n_halvings = math.ceil(math.log2(hot / setting.epsilon) - 1e-9)
     temperatures = [setting.epsilon * 2.0**h for h in range(n_halvings, -1, -1)]
     state = solver.anneal(problem.source, some, temperatures, _better_start(problem, some, potential, hot))
     if state.marginal_error > UNSOLVED:
         state = problem.exact(UNSOLVED, MORE_ITERATIONS).solve(problem.source, some, setting.epsilon, state.potential).state
-    side = prior_side(problem.source, problem.target(output, draws), state.potential, setting.epsilon)
-    weight = len(draws.z) * (side.log_density + draws.log_weights).exp()
+    side = prior_side(problem.source, problem.target(output, own), state.potential, setting.epsilon)
     barycentre = problem.varying.filled(side.barycentre)
-    divergence = problem.family.divergence(output, barycentre) / setting.epsilon
+    parts = barycentre, len(draws.z) * (side.log_density + own.log_weights).exp(), problem.family.divergence(output, barycentre)
+    barycentre, weight, divergence = (problem.joined(part, own, len(draws.z)) for part in parts)
+    divergence = divergence / setting.epsilon
     if not torch.isfinite(weight * divergence).all():
         raise _training.Diverged("the decoder's outputs became infinite or NaN")
-    value = _held_out(problem, output, draws)
+    value = _held_out(problem, output, own)
     if value is None:
         value = float(state.dual_value) / setting.epsilon if state.marginal_error <= UNSOLVED else math.inf
     return FrozenPlan(draws.z, barycentre, weight, divergence), state.potential, value
@@ -308,6 +312,7 @@ def _held_out(problem: Problem, output: Tensor, draws: Draws) -> float | None:
     family = problem.family.tempered(problem.setting.epsilon)
     key, normaliser = family.natural(output)
     log_sum = _kernels.log_sum_scores(family.statistics(problem.judges.x), key, draws.log_weights - normaliser)
+    log_sum = _processes.log_summed(log_sum) if draws.is_part else log_sum
     return -problem.judges.mean(log_sum - family.carrier(problem.judges.x)) / problem.setting.epsilon
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skcvae import _threads
+from skcvae import _processes, _threads
 from skcvae._data import Data, Judges
 from skcvae._random import seeded
 from skcvae._training import Pace
@@ -28,6 +28,8 @@ DRAWS_PER_BLOCK = 512
 MOST_NUMBERS = 2**26
 #: Draws by which a potential is carried to other rows.
 CARRYING_DRAWS = 16384
+#: Draws that are shared between processes, at least for each.
+FEWEST_SHARED = 64
 #: Rows by whose likelihood rounds of polishing are compared where each has other rows of its own.
 N_JUDGES = 4096
 
@@ -52,10 +54,11 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Draws:
-    """Points z (m, k) of the prior with their log-weights (m,)."""
+    """Points z (m, k) of the prior with their log-weights (m,); they may be this process's share of those of several."""
 
     z: Tensor
     log_weights: Tensor
+    is_part: bool = False
 
     def head(self, n_draws: int) -> Draws:
         """The first draws, with their weights over the sum of these; all if there are no more."""
@@ -225,7 +228,7 @@ class Problem:
 
         .. math:: f(x) = -\epsilon \log \sum_j b_j e^{(g_j - C(x, z_j))/\epsilon}
         """
-        epsilon, draws = self.setting.epsilon, self.draws(CARRYING_DRAWS)
+        epsilon, draws = self.setting.epsilon, self.part(self.draws(CARRYING_DRAWS))
         output = self.predicted(draws.z)
         prior_potential = prior_side(self.source, self.target(output, draws), potential, epsilon).prior_potential
         self.take(rows)
@@ -241,6 +244,27 @@ class Problem:
         """Evenly spread draws from the prior, or its atoms."""
         z, log_weights = self.prior.weighted(n_draws, self.rng)
         return Draws(self.data.place.tensor(z), self.data.place.tensor(log_weights))
+
+    def part(self, draws: Draws) -> Draws:
+        """Of draws the share of this process, or all where every process computes with all."""
+        share = self.share(len(draws.z))
+        return draws if share is None else Draws(draws.z[share], draws.log_weights[share], True)
+
+    def share(self, n_draws: int) -> slice | None:
+        """Places of this process's share of so many draws, or None where every process computes with all.
+
+        Plans over atoms are solved whole, and a potential that is a network is trained by one.
+        """
+        is_whole = _processes.size() == 1 or self.has_atoms or not isinstance(self.solver, VectorSolver)
+        return None if is_whole or n_draws < FEWEST_SHARED * _processes.size() else _processes.part(n_draws)
+
+    def step_share(self, n_draws: int) -> slice | None:
+        """The same of the draws of a decoder's step, where it is large enough that a share of it is worth the exchange."""
+        return self.share(n_draws) if not self.has_modes and _processes.is_worth(self._operations(n_draws)) else None
+
+    def joined(self, own: Tensor, part: Draws, n_draws: int) -> Tensor:
+        """What all processes have found for their shares of so many draws."""
+        return _processes.joined(own, n_draws) if part.is_part else own
 
     def equally_weighted(self, z: np.ndarray) -> Draws:
         """Draws of equal weight, in training precision, on the training device."""
@@ -266,8 +290,12 @@ class Problem:
 
     def sharing(self, n_draws: int) -> AbstractContextManager[None]:
         """Threads that share each operation of decoder steps on so many draws, where these are large."""
-        z = torch.zeros(1, self.prior.n_components).to(self.x)
-        return _threads.shared(_threads.step_operations(self.decoder, z, n_draws))
+        share = self.step_share(n_draws)
+        return _threads.shared(self._operations(n_draws if share is None else len(range(n_draws)[share])))
+
+    def _operations(self, n_draws: int) -> float:
+        """Floating-point operations of a decoder's step on so many draws."""
+        return _threads.step_operations(self.decoder, torch.zeros(1, self.prior.n_components).to(self.x), n_draws)
 
     def outputs(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """What `trained` and `predicted` give, from one evaluation where they are the same."""
@@ -278,7 +306,8 @@ class Problem:
     def target(self, output: Tensor, draws: Draws) -> Target:
         """The prior's side of the cost at decoder outputs of draws; its barycentres are of the statistics that vary."""
         eta, normaliser = self.varying.split(*(part.detach() for part in self.family.natural(output.detach())))
-        return Target(eta, normaliser, draws.log_weights, self.decoder.inputs(draws.z), self.setting.softness)
+        inputs, softness = self.decoder.inputs(draws.z), self.setting.softness
+        return Target(eta, normaliser, draws.log_weights, inputs, softness, is_part=draws.is_part)
 
     def exact(self, tol: float, max_iter: int) -> VectorSolver:
         """The solver of a frozen problem: all data, a vector potential."""

@@ -133,6 +133,8 @@ class _Steps:
         problem, setting = self.problem, self.problem.setting
         _training.set_learning_rate(self.optimiser, setting.learning_rate * _training.one_cycle(t / self.n_steps))
         draws = self._draws()
+        share = problem.step_share(len(draws.z))
+        draws = draws if share is None else problem.part(draws)
         output, predicted = problem.outputs(draws.z)
         target = problem.target(predicted, draws)
         solution = self._improve(target)
@@ -141,7 +143,7 @@ class _Steps:
         columns = problem.solver.columns(solution.state)
         barycentre = problem.varying.filled(columns.barycentre)
         loss = objectives.coupled(problem.family, output, barycentre, columns.mass, self.epsilon)
-        residual = _training.descend(self.optimiser, loss)
+        residual = _training.descend(self.optimiser, loss, draws.is_part)
         if solution.converged and residual <= LARGEST_RESIDUAL:
             self.epsilon = max(setting.epsilon, self.epsilon * self.cooling)
         return self.epsilon == setting.epsilon and self.plateau.reached(residual)

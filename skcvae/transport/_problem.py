@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from skcvae import _kernels
+from skcvae import _kernels, _processes
 from skcvae._checks import shown
 
 #: Products of statistics and natural parameters are held between iterations where there are at most this many (256 MiB in
@@ -73,6 +73,7 @@ class Target:
     points : Tensor of shape (m, k) or None, inputs of a potential that is a network
     softness : float in [0, 1], :math:`\epsilon/(\epsilon + \varsigma)`: 0 holds the plan to the weights b, 1 leaves it free
     products : Tensor of shape (m, n) or None, :math:`\eta_j \cdot t_i` with one source; see `with_products`
+    is_part : bool, whether these draws are this process's share of those of several: sums over them are made over all
     """
 
     natural: Tensor
@@ -81,6 +82,15 @@ class Target:
     points: Tensor | None = None
     softness: float = 0.0
     products: Tensor | None = None
+    is_part: bool = False
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of values (m,) over all draws, a scalar."""
+        return _processes.summed(values.sum()) if self.is_part else values.sum()
+
+    def log_total(self, log_sums: Tensor) -> Tensor:
+        """Logarithms of sums over all draws from those over these."""
+        return _processes.log_summed(log_sums) if self.is_part else log_sums
 
 
 def with_products(source: Source, target: Target) -> Target:
@@ -262,7 +272,7 @@ def _softened(
     rho = target.softness
     log_density, g = -rho * hard / epsilon, (1 - rho) * hard
     gain = g if rho == 0 else -epsilon / rho * log_density.expm1()
-    return g, hard, log_density, source.mean(potential) + (target.log_weights.exp() * gain).sum()
+    return g, hard, log_density, source.mean(potential) + target.total(target.log_weights.exp() * gain)
 
 
 def evaluate(source: Source, target: Target, potential: Tensor, epsilon: float, with_barycentres: bool = False) -> State:
@@ -285,12 +295,13 @@ def _at_once(source: Source, target: Target, potential: Tensor, epsilon: float, 
     offset = target.log_weights - target.softness * shift / epsilon
     values = source.statistics.T.contiguous() if averaged and source.statistics.shape[1] < HELD_WIDTH else None
     parts = list(zip(_scores(source, target, bias, epsilon), offset.split(_part_length(source, target)), strict=True))
-    log_sum, log_total, known, average, shares = _kernels.both_passes(parts, target.softness, values)
+    log_sum, log_total, log_weight, average, shares = _kernels.both_passes(parts, target.softness, values)
+    log_total, log_weight = target.log_total(torch.cat([log_total, log_weight[None]])).split([len(log_total), 1])
     g, _, log_density, value = _softened(source, target, potential, shift - epsilon * log_sum, epsilon)
     masses = log_total + math.log(len(potential))
     if source.log_weights is not None:
         masses = masses - source.log_weights
-    starved = (~known).nonzero()[:, 0]
+    starved = (~(log_total > log_weight + _kernels.KNOWN_ABOVE)).nonzero()[:, 0]
     if len(starved):
         products = None if target.products is None else target.products[:, starved]
         rest = source.rows(starved), dataclasses.replace(target, products=products), potential[starved]
@@ -355,7 +366,7 @@ def log_mass(source: Source, target: Target, potential: Tensor, prior_potential:
         log_sum = _kernels.log_sum_scores(source.statistics, target.natural / epsilon, bias)
     else:
         log_sum = _kernels.column_log_sums(target.products, bias, epsilon)
-    return log_sum + (potential - source.carrier) / epsilon
+    return target.log_total(log_sum) + (potential - source.carrier) / epsilon
 
 
 def sinkhorn_step(state: State) -> Tensor:
