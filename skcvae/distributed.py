@@ -1,7 +1,7 @@
 """One fit by several processes, each with rows of its own.
 
 Start the processes as you start others (torchrun, SLURM, Ray Train, Lightning), let each begin a process group of
-`torch.distributed`, and give ``fit`` the rows of each as `Shards`.
+``torch.distributed``, and give ``fit`` the rows of each as `Shards`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Shards:
 
     Parameters
     ----------
-    X : array-like of shape (n_r, d), in memory or a `numpy.memmap`; numbers without missing cells; n_r may be 0
-    group : process group of `torch.distributed`, default=None
+    X : array-like of shape (n_r, d), in memory or a ``numpy.memmap``; numbers without missing cells; n_r may be 0
+    group : process group of ``torch.distributed``, default=None
         None is the default group. It must be able to send tensors of the CPU: "gloo", or "cpu:gloo,cuda:nccl" with GPUs.
 
     Notes
