@@ -10,21 +10,31 @@ Plain fits (`likelihood="gaussian"`) of some rounds of polishing, so that all ta
 `seconds` are those of the fit by the clock, `received` what a process receives from the others, `nats` the score of 2000 other
 rows, `same` whether all processes end with the same decoder.
 
-Run: python benchmarks/distributed.py [--cases ...] [--processes 1 2 4] [--seeds 0]
+- `disk`: 3.125e7 rows of the surface, 5e8 numbers in float64, in eight Parquet files (4 GB). Two processes write their halves to
+  arrays on disk (`load_parquet`), fit, and give `transform` and `score_samples` of 1e6 rows each. `resident` is the most memory of
+  both together that is no page of a file, every 0.2 s. The score is compared with that of a fit to a tenth of the rows in memory.
+- `kills`: ten fits of two processes with checkpoints, of which one or both are killed at a random time, again and again until the fit
+  has ended; `same` counts those that end with the weights of a fit that was not killed.
+
+Run: python benchmarks/distributed.py [--parts speed disk kills] [--cases ...] [--processes 1 2 4] [--seeds 0] [--folder PATH]
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import functools
 import hashlib
 import multiprocessing
 import tempfile
+import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import torch
 import torch.distributed as dist
 from cells import Cells, table
@@ -34,11 +44,11 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
 from skcvae import CoupledVAE
-from skcvae.datasets import make_gaussian_grid
+from skcvae.datasets import load_parquet, make_gaussian_grid
 from skcvae.distributed import Shards
 from skcvae.schedule import Schedule
 
-N_HELD_OUT = 2000
+N_HELD_OUT, N_ON_DISK = 2000, 31_250_000
 ROUNDS = {"gaussians": 4, "table": 4, "images": 2}
 
 
@@ -132,13 +142,122 @@ def cell(case: str, seed: int, size: int, n_threads: int) -> dict[str, float]:
     }
 
 
+def resident() -> int:
+    """Bytes of memory of this process that are no pages of files."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * sum(int(line.split()[1]) for line in status.splitlines() if line.startswith(("RssAnon", "RssShmem")))
+
+
+def sampled(largest: Any, stop: threading.Event) -> None:
+    """Note how much memory this process has, until it is asked to stop."""
+    while not stop.wait(0.2):
+        largest.value = max(largest.value, resident())
+
+
+def on_disk(folder: str, rank: int, size: int, address: str, largest: Any, results: Any) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    stop = threading.Event()
+    watcher = threading.Thread(target=sampled, args=(largest, stop))
+    watcher.start()
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size)
+    seconds, begin = [], time.perf_counter()
+    rows = load_parquet(f"{folder}/table", to=f"{folder}/rows-{rank}.npy", part=(rank, size), dtype="float64")
+    model = model_of("table", 0)
+    for job in (
+        lambda: model.fit(Shards(rows)),
+        lambda: model.transform(rows[:1_000_000]),
+        lambda: model.score_samples(rows[:1_000_000]),
+    ):
+        seconds.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        job()
+    seconds.append(time.perf_counter() - begin)
+    results.put((rank, seconds, float(model.score_samples(rows_of("table", 0, True)).mean()), model.coupling_.marginal_error))
+    stop.set()
+    watcher.join()
+    dist.destroy_process_group()
+
+
+def disk(folder: Path) -> dict[str, float]:
+    (folder / "table").mkdir(parents=True, exist_ok=True)
+    n_files, length = 8, N_ON_DISK // 8
+    for number in range(n_files):
+        path = folder / "table" / f"{number}.parquet"
+        if not path.exists():
+            X = surface(length, 100 + number).astype(np.float64)
+            pyarrow.parquet.write_table(pyarrow.table({f"x{c}": X[:, c] for c in range(16)}), path, row_group_size=2**18)
+            del X
+    context = multiprocessing.get_context("spawn")
+    results, largest = context.Queue(), [context.Value("q", 0) for _ in range(2)]
+    address = f"file://{folder}/group"
+    processes = [context.Process(target=on_disk, args=(str(folder), r, 2, address, largest[r], results)) for r in range(2)]
+    for process in processes:
+        process.start()
+    found = sorted(results.get() for _ in processes)
+    for process in processes:
+        process.join()
+    tenth = model_of("table", 0).fit(surface(N_ON_DISK // 10, 100))
+    names = ("load", "fit", "transform", "score")
+    seconds = {f"{name}_seconds": max(one[1][place] for one in found) for place, name in enumerate(names)}
+    nats = float(tenth.score_samples(rows_of("table", 0, True)).mean())
+    resident_most = sum(one.value for one in largest) / 2**30
+    return {**seconds, "resident": resident_most, "nats": found[0][2], "nats_tenth": nats, "marginal_error": found[0][3]}
+
+
+def killable(folder: str, rank: int, size: int, address: str, results: Any) -> None:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=datetime.timedelta(seconds=20))
+    X = np.array_split(rows_of("gaussians", 0, False), size)[rank]
+    model = CoupledVAE(schedule=Schedule(polish_rounds=2), random_state=0, likelihood="gaussian", checkpoint=f"{folder}/states")
+    model.fit(Shards(X))
+    weights = b"".join(value.numpy().tobytes() for value in model._fitted.decoder.state_dict().values())
+    results.put(hashlib.sha256(weights).hexdigest())
+    dist.destroy_process_group()
+
+
+def killed(seed: int, longest: float | None) -> dict[str, Any]:
+    """The weights of a fit whose processes are killed at random, how often, and how many seconds all took."""
+    rng, context, n_kills, begin = np.random.default_rng(seed), multiprocessing.get_context("spawn"), 0, time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        while True:
+            results = context.Queue()
+            address = f"file://{folder}/group{n_kills}"
+            processes = [context.Process(target=killable, args=(folder, r, 2, address, results)) for r in range(2)]
+            for process in processes:
+                process.start()
+            if longest is not None:
+                processes[0].join(rng.uniform(2.0, longest))  # the first two seconds are imports
+            is_ended = not any(process.is_alive() for process in processes)
+            if longest is not None and not is_ended:
+                n_kills += 1
+                for process in processes if rng.random() < 0.5 else [processes[rng.integers(2)]]:
+                    process.kill()
+            for process in processes:
+                process.join()
+            if all(process.exitcode == 0 for process in processes):
+                return {"weights": results.get(), "kills": n_kills, "seconds": time.perf_counter() - begin}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", nargs="+", default=["speed", "disk", "kills"])
+    parser.add_argument("--folder", type=Path, help="with 9 GB of room, for the part `disk`")
     parser.add_argument("--cases", nargs="+", default=list(ROUNDS))
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     cells, lines = Cells("distributed"), []
+    if "disk" in arguments.parts and arguments.folder is not None:
+        cells.row(functools.partial(disk, arguments.folder), part="disk")
+    if "kills" in arguments.parts:
+        whole = cells.row(lambda: killed(0, None), part="kills", seed=-1)
+        ends = [cells.row(functools.partial(killed, seed, whole["seconds"]), part="kills", seed=seed) for seed in range(10)]
+        n_same = sum(one["weights"] == whole["weights"] for one in ends)
+        print(f"{n_same} of {len(ends)} killed fits ({sum(one['kills'] for one in ends)} kills) end as the one that was not killed")
+    if "speed" not in arguments.parts:
+        return
     kinds = [(size, 1) for size in arguments.processes] + [(1, 2)]
     for case in arguments.cases:
         alone = None
