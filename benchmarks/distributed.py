@@ -13,8 +13,8 @@ rows, `same` whether all processes end with the same decoder.
 - `disk`: 3.125e7 rows of the surface, 5e8 numbers in float64, in eight Parquet files (4 GB). Two processes write their halves to
   arrays on disk (`load_parquet`), fit, and give `transform` and `score_samples` of 1e6 rows each. `resident` is the most memory of
   both together that is no page of a file, every 0.2 s. The score is compared with that of a fit to a tenth of the rows in memory.
-- `kills`: ten fits of two processes with checkpoints, of which one or both are killed at a random time, again and again until the fit
-  has ended; `same` counts those that end with the weights of a fit that was not killed.
+- `kills`: ten fits of two processes with checkpoints, of which one or both are killed at a random time, again and again until the
+  fit has ended; printed is how many of these end with the weights of a fit that was not killed.
 
 Run: python benchmarks/distributed.py [--parts speed disk kills] [--cases ...] [--processes 1 2 4] [--seeds 0] [--folder PATH]
 """

@@ -3,6 +3,7 @@
 import hashlib
 import multiprocessing
 import os
+import pickle
 import queue
 import tempfile
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _checkpoint, _processes
+from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _checkpoint, _processes, transport
 from skcvae.distributed import ShardedRows, Shards
 from skcvae.schedule import Schedule
 
@@ -85,6 +86,42 @@ def exchanged(rank, size):
             "masked": whole[mask][:],
             "digest": whole.digest(),
         }
+
+
+def solved(rank, size):
+    """Sums over draws that are shared and over draws that are not, of two problems: narrow ones, and products that are held."""
+    found = {}
+    with Shards(np.zeros((1, 1))).entered():
+        for width in (3, 40):
+            for softness in (0.0, 0.3):
+                rng = torch.Generator().manual_seed(0)
+                t, eta = (torch.randn(n, width, generator=rng, dtype=torch.float64) / width**0.5 for n in (50, 33))
+                carrier, normaliser = t.square().sum(1) / 2, eta.square().sum(1) / 2
+                log_weights = torch.log_softmax(torch.randn(33, generator=rng, dtype=torch.float64), 0)
+                tilt = torch.log_softmax(torch.randn(50, generator=rng, dtype=torch.float64), 0) + np.log(50)
+                source, f = transport.Source(t, carrier, log_weights=tilt), torch.randn(50, generator=rng, dtype=torch.float64)
+                f[7] -= 300.0  # whose sum underflows
+                share = _processes.part(33)
+                whole = transport.Target(eta, normaliser, log_weights, softness=softness)
+                own = transport.Target(eta[share], normaliser[share], log_weights[share], softness=softness, is_part=True)
+                states = [transport.evaluate(source, target, f, 0.5, True) for target in (whole, own)]
+                parts = states[1].prior_potential, states[1].log_density, states[1].barycentre
+                joined = [_processes.joined(part, 33) for part in parts]
+                mass = transport.log_mass(source, own, f, states[1].prior_potential, 0.5)
+                side = transport.prior_side(source, own, f, 0.5).dual_value
+                solutions = [
+                    transport.SemiDual(marginal_tol=1e-9).solve(source, target, 0.5).state.potential for target in (whole, own)
+                ]
+                expected = (
+                    states[0].prior_potential,
+                    states[0].log_density,
+                    states[0].barycentre,
+                    states[0].log_mass,
+                    states[0].log_mass,
+                )
+                both = [*joined, states[1].log_mass, mass, states[1].dual_value, side, solutions[1]]
+                found[width, softness] = both, [*expected, states[0].dual_value, states[0].dual_value, solutions[0]]
+    return found
 
 
 def fits(rank, size, is_shared):
@@ -186,9 +223,9 @@ def _work(jobs, rank, size, address, results):
     dist.init_process_group("gloo", init_method=address, rank=rank, world_size=size, timeout=timedelta(seconds=60))
     for key, job, arguments in jobs:
         try:
-            results.put((rank, key, job(rank, size, *arguments)))
+            results.put(pickle.dumps((rank, key, job(rank, size, *arguments))))
         except BaseException as error:
-            results.put((rank, key, error))
+            results.put(pickle.dumps((rank, key, error)))
             raise
     dist.destroy_process_group()
 
@@ -206,7 +243,7 @@ def ran(jobs, size):
         try:
             while any(process.is_alive() for process in processes) or not results.empty():
                 try:
-                    rank, key, value = results.get(timeout=0.2)
+                    rank, key, value = pickle.loads(results.get(timeout=0.2))
                     found[key][rank] = value
                 except queue.Empty:
                     if time.monotonic() > deadline:

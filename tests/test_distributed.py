@@ -17,6 +17,7 @@ def found(tmp_path_factory):
     """What two processes have found."""
     jobs = [
         ("exchanged", processes.exchanged, ()),
+        ("solved", processes.solved, ()),
         ("alike", processes.fits, (False,)),
         ("shared", processes.fits, (True,)),
         ("cases", processes.cases, ()),
@@ -50,6 +51,13 @@ def test_what_is_exchanged(found):
         np.testing.assert_array_equal(one["one"], X[7])
         np.testing.assert_array_equal(one["masked"], X[::3])
     assert found["exchanged"][0]["digest"] == found["exchanged"][1]["digest"]
+
+
+def test_shared_draws_are_solved_as_all_are(found):
+    for one in found["solved"]:
+        for shared, whole in one.values():
+            for value, expected in zip(shared, whole, strict=True):
+                torch.testing.assert_close(value, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", MODELS)
