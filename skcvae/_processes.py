@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Value = TypeVar("Value")
-#: Floating-point operations of a step of training of which each process does a share, at least: less is done by all.
-SHARED_STEP = 2e8
+#: Floating-point operations of a step of training of which each process does a share, at least: of less the exchange takes longer.
+SHARED_STEP = 2e9
 #: How numbers of all processes become one.
 REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
@@ -176,6 +176,13 @@ def _all(values: Tensor) -> list[Tensor]:
     with _told_of_loss():
         dist.all_gather(found, values.contiguous(), group=_own.group)
     return found
+
+
+def mean_in_place(tensors: Sequence[Tensor]) -> None:
+    """Put the means over the processes in the place of tensors of one precision."""
+    sum_in_place(tensors)
+    for tensor in tensors if size() > 1 else ():
+        tensor /= size()
 
 
 def sum_in_place(tensors: Sequence[Tensor]) -> None:

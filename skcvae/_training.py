@@ -108,6 +108,16 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor, is_part: bool = Fals
     return value
 
 
+@torch.no_grad()
+def average(optimiser: torch.optim.Optimizer, value: float) -> float:
+    """Put the means over the processes in the place of weights and moments, each after steps of its own; the mean of a value."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    moments = [optimiser.state[p][name] for p in parameters if optimiser.state[p] for name in ("exp_avg", "exp_avg_sq")]
+    mean = parameters[0].new_tensor(value)
+    _processes.mean_in_place([mean, *(p.data for p in parameters), *moments])
+    return float(mean)
+
+
 def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
     """Change the learning rate of all parameters."""
     for group in optimiser.param_groups:

@@ -27,6 +27,8 @@ POLISH_NUMBERS = 2**25
 UNSOLVED, MORE_ITERATIONS = 0.1, 48
 #: Steps of a regression whose draws are chosen at once.
 STEPS_AT_ONCE = 64
+#: Steps that several processes make apart from each other, before they average their weights.
+STEPS_APART = 8
 #: Share of a regression's draws that are chosen where the decoder is far off.
 HARD_SHARE = 0.9
 #: A regression ends early below this share of the tolerance.
@@ -246,22 +248,37 @@ def _next_round(problem: Problem, plan: FrozenPlan, potential: Tensor, stage: St
 
 
 def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str) -> None:
-    """Robust regression from the plan's draws onto their barycentres, in one cycle."""
+    """Robust regression from the plan's draws onto their barycentres, in one cycle.
+
+    Of several processes each makes a share of the steps, if these are small, and after some of them weights are averaged. Otherwise
+    all make every step, each for a share of its draws.
+    """
     setting, rate, n_steps = problem.setting, stage.rate * problem.setting.learning_rate, _n_steps(problem, stage)
     optimiser = _training.adam([problem.decoder, problem.family], rate)
     batch = stage.batch * setting.draws_per_step
     order, share = _regression_order(problem, plan, batch), problem.step_share(batch)
+    takes_turns = share is None and problem.share(len(plan.z)) is not None and not problem.has_modes
+    n_turns = _processes.size() if takes_turns else 1
+    n_steps = max(1, n_steps // n_turns)
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / n_steps))
-        rows = next(order) if share is None else next(order)[share]
+        turns = [next(order) for _ in range(n_turns)]
+        rows = turns[_processes.rank()] if takes_turns else turns[0] if share is None else turns[0][share]
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         loss = loss if share is None else loss * (len(rows) / batch)
-        return _training.descend(optimiser, loss, share is not None) <= REGRESSED_SHARE * setting.tol
+        residual = _training.descend(optimiser, loss, share is not None)
+        if takes_turns:
+            if (t + 1) % STEPS_APART:
+                return False
+            residual = _training.average(optimiser, residual)
+        return residual <= REGRESSED_SHARE * setting.tol
 
     with problem.sharing(batch):
         _training.repeat(step, n_steps, problem.pace, description)
+    if takes_turns:
+        _training.average(optimiser, 0.0)
     if any(True for _ in problem.family.parameters()):
         problem.family.settle(problem.predicted(plan.z), plan.barycentre, plan.weight)
 
