@@ -145,6 +145,7 @@ MUTATIONS = [
     ("_processes.py", "return slice(rank(), n, size())", "return slice(0, n, size())"),
     ("_amortise.py", "0.0, kl_weight, 0.0) * (len(z) / len(x))", "0.0, kl_weight, 0.0)"),
     ("_crossfit.py", "moment = _processes.summed(moment)", "moment = 2 * moment"),
+    ("likelihoods/_given.py", "np.clip(location, centre - reach, centre + reach)", "location"),
     ("posteriors/_local.py", "return low * log_weights", "return log_weights / low"),
     ("posteriors/_pool.py", "self.family.mean_at(self.scores._scaled(key)", "self.family.mean_at((key)"),
     ("posteriors/_encoder.py", "np.concatenate([half, -half])[:n_draws]", "np.concatenate([half, half])[:n_draws]"),

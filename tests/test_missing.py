@@ -282,6 +282,19 @@ def test_a_share_of_the_draws_is_broad_noise():
     assert both < part - 10
 
 
+@pytest.mark.parametrize("wrong", [-60.0, 60.0])
+def test_a_typing_error_moves_no_mean_out_of_the_data(wrong):
+    """A regression on cells that contradict each other would."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(300, 1))
+    X = np.hstack([z, z, -z, z]) + 0.05 * rng.normal(size=(300, 4))
+    model = CoupledVAE(1, schedule=SHORT, max_iter=60, likelihood="table", random_state=0).fit(X)
+    assert "broad noise" in model.noise_
+    found = model.impute([[np.nan, wrong, -0.5, 0.5]])[0]
+    assert abs(found[0]) < 1.2 * np.abs(X[:, 0]).max()
+    np.testing.assert_array_equal(found[1:], [wrong, -0.5, 0.5])
+
+
 def test_bernoulli_means_are_those_of_the_pool():
     rng = np.random.default_rng(0)
     X = (rng.random((200, 6)) < 0.5).astype(float)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Nodes of Gauss-Hermite quadrature by which a mean goes through the inverse of a column's transform.
 N_NODES = 9
+#: Deviations from the centre of a column at which the mean of a cell of a row that is broad noise is, at most.
+FARTHEST_MEAN = 2.0
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(N_NODES)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 #: Quantiles of broad noise whose average stands for its mean, which it need not have.
@@ -85,10 +87,18 @@ class Given(ABC):
         return self._restored(location + width[:, None] * (rng.standard_normal(location.shape) @ factor.T))
 
     def expected_broad(self, X: Array) -> Array:
-        """The average of their quantiles, (m, c)."""
+        """The average of their quantiles, (m, c), near the columns' centres.
+
+        Cells that contradict each other, as a typing error does the others, would have a regression say that what is missing is far
+        off as well: the location is within two deviations of the centre, and the width is none that grows with the distance.
+        """
         location, width, factor, degrees = self._broad(X)
         assert self.row_map is not None, "columns with broad noise go through one"
-        return expected_tail(self.row_map, location, width[:, None] * np.linalg.norm(factor, axis=1), degrees)
+        assert self.background is not None, "as these are"
+        missing = ~self.observed
+        centre, reach = self.background.location[missing], FARTHEST_MEAN * np.sqrt(np.diag(self.background.scatter))[missing]
+        deviation = np.minimum(width, 1.0)[:, None] * np.linalg.norm(factor, axis=1)
+        return expected_tail(self.row_map, np.clip(location, centre - reach, centre + reach), deviation, degrees)
 
     def _broad(self, X: Array) -> tuple[Array, Array, Array, float]:
         assert self.background is not None, "asked where some rows are broad noise"
