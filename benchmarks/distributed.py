@@ -4,12 +4,13 @@ Each process has one thread and a shard of the rows; `1 x 2 threads` is one proc
 
 - `gaussians`: 25 Gaussians, 7500 rows in the plane, the default decoder.
 - `table`: 1e6 rows of 16 features, the surface of scaling.py, the default decoder.
-- `images`: 60000 images of 28 x 28 pixels, scikit-learn's digits three times as large and moved at random, `network="conv"`.
+- `images`: 60000 images of 28 x 28 pixels, scikit-learn's digits three times as large and moved at random, `network="conv"`, at
+  most 100 steps a round.
 
 Plain fits (`likelihood="gaussian"`) of some rounds of polishing, so that all take the same steps: `ROUNDS` says how many.
 `trained` are the seconds by the clock until the frozen solve begins, `seconds` those of the whole fit, which needs more or fewer
-pools by chance. `received` what a process receives from the others, `nats` the score of 2000 other
-rows, `same` whether all processes end with the same decoder.
+pools by chance. `received` is what a process receives from the others, `nats` the score of 2000 other rows, and `same` whether all
+processes end with the same decoder.
 
 - `disk`: 3.125e7 rows of the surface, 5e8 numbers in float64, in eight Parquet files (4 GB). Two processes write their halves to
   arrays on disk (`load_parquet`), fit, and give `transform` and `score_samples` of 1e6 rows each. `resident` is the most memory of
@@ -76,7 +77,7 @@ def rows_of(case: str, seed: int, is_held_out: bool) -> NDArray[Any]:
 def model_of(case: str, seed: int) -> CoupledVAE:
     params: dict[str, Any] = {"schedule": Schedule(polish_rounds=ROUNDS[case]), "random_state": seed, "likelihood": "gaussian"}
     if case == "images":
-        params |= {"network": "conv", "n_components": 8}
+        params |= {"network": "conv", "n_components": 8, "max_iter": 100}
     return CoupledVAE(tol=0.0, **params)
 
 
