@@ -5,7 +5,7 @@ Each process has one thread and a shard of the rows; `1 x 2 threads` is one proc
 - `gaussians`: 25 Gaussians, 7500 rows in the plane, the default decoder.
 - `table`: 1e6 rows of 16 features, the surface of scaling.py, the default decoder.
 - `images`: 60000 images of 28 x 28 pixels, scikit-learn's digits three times as large and moved at random, `network="conv"`, at
-  most 100 steps a round.
+  most 30 steps of 512 draws a round, plans of 8192 rows and draws.
 
 Plain fits (`likelihood="gaussian"`) of some rounds of polishing, so that all take the same steps: `ROUNDS` says how many.
 `trained` are the seconds by the clock until the frozen solve begins, `seconds` those of the whole fit, which needs more or fewer
@@ -48,7 +48,7 @@ from sklearn.datasets import load_digits
 from skcvae import CoupledVAE, _coupled
 from skcvae.datasets import load_parquet, make_gaussian_grid
 from skcvae.distributed import Shards
-from skcvae.schedule import Schedule
+from skcvae.schedule import Schedule, Stage
 
 N_HELD_OUT, N_ON_DISK = 2000, 31_250_000
 ROUNDS = {"gaussians": 4, "table": 4, "images": 2}
@@ -77,7 +77,9 @@ def rows_of(case: str, seed: int, is_held_out: bool) -> NDArray[Any]:
 def model_of(case: str, seed: int) -> CoupledVAE:
     params: dict[str, Any] = {"schedule": Schedule(polish_rounds=ROUNDS[case]), "random_state": seed, "likelihood": "gaussian"}
     if case == "images":
-        params |= {"network": "conv", "n_components": 8, "max_iter": 100}
+        stage = Stage(share=1.0, draws=8192, batch=2, rate=1.0, visits=20.0, fewest=30, moves=False)
+        schedule = Schedule(polish_rounds=ROUNDS[case], max_rows=8192, max_draws=8192, trial=stage, stages=(stage,))
+        params |= {"network": "conv", "n_components": 8, "max_iter": 30, "schedule": schedule}
     return CoupledVAE(tol=0.0, **params)
 
 
