@@ -260,7 +260,8 @@ class Problem:
 
     def step_share(self, n_draws: int) -> slice | None:
         """The same of the draws of a decoder's step, where it is large enough that a share of it is worth the exchange."""
-        return self.share(n_draws) if not self.has_modes and _processes.is_worth(self._operations(n_draws)) else None
+        share = None if self.has_modes else self.share(n_draws)
+        return share if share is not None and _processes.is_worth(self._operations(n_draws)) else None
 
     def joined(self, own: Tensor, part: Draws, n_draws: int) -> Tensor:
         """What all processes have found for their shares of so many draws."""
