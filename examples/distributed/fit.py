@@ -16,9 +16,9 @@ from skcvae.schedule import Schedule
 def main() -> None:
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
-    X, _ = make_gaussian_grid(20_000, random_state=rank)  # the rows that this process reads from its own files
+    X, _ = make_gaussian_grid(2000, random_state=rank)  # the rows that this process reads from its own files
 
-    model = CoupledVAE(schedule=Schedule(polish_rounds=5), random_state=0, verbose=True).fit(Shards(X))
+    model = CoupledVAE(schedule=Schedule(polish_rounds=3, max_draws=16384), random_state=0, verbose=True).fit(Shards(X))
 
     scores = model.score_samples(X[:1000])  # asks no other process
     print(f"process {rank} of {size}: {len(X)} rows, {scores.mean():.3f} nats a row")

@@ -21,9 +21,9 @@ def work(config: dict[str, Any]) -> None:
 
     rank = ray.train.get_context().get_world_rank()
     X, _ = make_gaussian_grid(config["n_rows"], random_state=rank)  # the rows that this worker reads from its own files
-    model = CoupledVAE(schedule=Schedule(polish_rounds=5), random_state=0).fit(Shards(X))
+    model = CoupledVAE(schedule=Schedule(polish_rounds=3, max_draws=16384), random_state=0).fit(Shards(X))
     print(f"worker {rank}: {model.score_samples(X[:1000]).mean():.3f} nats a row")
 
 
 if __name__ == "__main__":
-    TorchTrainer(work, train_loop_config={"n_rows": 20_000}, scaling_config=ScalingConfig(num_workers=2)).fit()
+    TorchTrainer(work, train_loop_config={"n_rows": 2000}, scaling_config=ScalingConfig(num_workers=2)).fit()
