@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import pickle
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 #: Where results are kept; what is there is not computed again.
 RESULTS = Path(os.environ.get("BENCH_RESULTS", Path(__file__).parent / "results"))
@@ -51,6 +54,22 @@ class Cells:
         part.write_bytes(pickle.dumps(fitted))
         part.replace(path)
         return fitted
+
+
+def asked(description: str, methods: Sequence[str], **more: dict[str, Any]) -> argparse.Namespace:
+    """Arguments of a benchmark on tables, of which `files` are the folder's; it runs in one thread, without warnings."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tables", nargs="+")
+    parser.add_argument("--methods", nargs="+", default=list(methods))
+    for name, options in more.items():
+        parser.add_argument(f"--{name}", **options)
+    arguments = parser.parse_args()
+    arguments.files = [] if arguments.folder is None else sorted(path.stem for path in arguments.folder.glob("*.csv"))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    warnings.simplefilter("ignore")
+    return arguments
 
 
 def _whole_lines(path: Path) -> list[str]:

@@ -15,18 +15,13 @@ Run: python benchmarks/imputation.py [--folder PATH] [--seeds 0 1 2] [--shares 0
 
 from __future__ import annotations
 
-import argparse
 import functools
-import os
 import time
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from cells import Cells, table
+from cells import Cells, asked, table
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -84,20 +79,11 @@ def cell(X: Array, method: str, share: float, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5])
-    parser.add_argument("--tables", nargs="+")
-    parser.add_argument("--methods", nargs="+", default=METHODS)
-    arguments = parser.parse_args()
-    files = [] if arguments.folder is None else sorted(path.stem for path in arguments.folder.glob("*.csv"))
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.simplefilter("ignore")
+    arguments = asked(__doc__.splitlines()[0], METHODS, shares={"type": float, "nargs": "+", "default": [0.25, 0.5]})
     cells = Cells("imputation")
     for share in arguments.shares:
         lines, errors = [], []
-        for name in arguments.tables or [*LOADERS, *files]:
+        for name in arguments.tables or [*LOADERS, *arguments.files]:
             X = rows_of(name, arguments.folder)
             if X.shape[1] < 2:
                 continue

@@ -19,14 +19,11 @@ Run: python benchmarks/mixed.py [--folder PATH] [--seeds 0 1 2] [--tables ...] [
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import functools
 import importlib.metadata
 import importlib.util
-import os
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from cells import Cells, table
+from cells import Cells, asked, table
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
@@ -194,20 +191,12 @@ def cell(frame: pd.DataFrame, name: str, method: str, seed: int) -> dict[str, An
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tables", nargs="+")
-    parser.add_argument("--methods", nargs="+", default=[method for method in METHODS if method not in SLOW])
-    arguments = parser.parse_args()
-    files = [] if arguments.folder is None else sorted(path.stem for path in arguments.folder.glob("*.csv"))
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.simplefilter("ignore")
+    arguments = asked(__doc__.splitlines()[0], [method for method in METHODS if method not in SLOW])
     there = [m for m in arguments.methods if METHODS[m][0] is None or importlib.util.find_spec(str(METHODS[m][0])) is not None]
     for method in set(arguments.methods) - set(there):
         print(f"{method} is left out: {METHODS[method][0]} is not installed.")
     cells, lines, rows = Cells("mixed"), [], []
-    for name in arguments.tables or [*files, *LOADERS]:
+    for name in arguments.tables or [*arguments.files, *LOADERS]:
         frame = frame_of(name, arguments.folder)
         for method in there:
             found = [

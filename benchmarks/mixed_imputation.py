@@ -17,18 +17,13 @@ Run: python benchmarks/mixed_imputation.py [--folder PATH] [--seeds 0 1 2] [--sh
 
 from __future__ import annotations
 
-import argparse
 import functools
-import os
 import time
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from cells import Cells, table
+from cells import Cells, asked, table
 from imputation import IMPUTERS, LEVEL, N_DRAWS
 from mixed import LOADERS, frame_of
 from numpy.typing import NDArray
@@ -140,20 +135,11 @@ def cell(frame: pd.DataFrame, method: str, share: float, seed: int) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5])
-    parser.add_argument("--tables", nargs="+")
-    parser.add_argument("--methods", nargs="+", default=METHODS)
-    arguments = parser.parse_args()
-    files = [] if arguments.folder is None else sorted(path.stem for path in arguments.folder.glob("*.csv"))
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.simplefilter("ignore")
+    arguments = asked(__doc__.splitlines()[0], METHODS, shares={"type": float, "nargs": "+", "default": [0.25, 0.5]})
     cells = Cells("mixed_imputation")
     for share in arguments.shares:
         lines, rows = [], []
-        for name in arguments.tables or [*files, *LOADERS]:
+        for name in arguments.tables or [*arguments.files, *LOADERS]:
             frame = frame_of(name, arguments.folder)
             line = [name, f"{frame.shape[0]} x {frame.shape[1]}"]
             for method in arguments.methods:

@@ -19,20 +19,15 @@ Run: python benchmarks/mixed_nats.py [--folder PATH] [--seeds 0 1 2] [--tables .
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib.util
-import os
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from cells import Cells, table
+from cells import Cells, asked, table
 from mixed import LOADERS, frame_of
 from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp
@@ -205,18 +200,10 @@ def cell(frame: pd.DataFrame, method: str, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tables", nargs="+")
-    parser.add_argument("--methods", nargs="+", default=[*METHODS, MODEL])
-    arguments = parser.parse_args()
-    files = [] if arguments.folder is None else sorted(path.stem for path in arguments.folder.glob("*.csv"))
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    warnings.simplefilter("ignore")
+    arguments = asked(__doc__.splitlines()[0], [*METHODS, MODEL])
     methods = [m for m in arguments.methods if m != "arfpy" or importlib.util.find_spec("arfpy") is not None]
     cells, lines, means = Cells("mixed_nats"), [], []
-    for name in arguments.tables or [*files, *LOADERS]:
+    for name in arguments.tables or [*arguments.files, *LOADERS]:
         frame = frame_of(name, arguments.folder).dropna()
         if len(set(kinds_of(frame).values())) < 2:
             continue

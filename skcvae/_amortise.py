@@ -272,9 +272,9 @@ class Steps:
         return objectives.autoencoding(log_likelihood, kl, penalty, kl_weight, self.setting.divergence_weight)
 
     def _own_loss(self, x: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
-        """What the rows of a batch that are this process's add to the loss.
+        """The part of the loss that this process's rows of a batch have.
 
-        The divergence is one of all codes, of which each process moves its own.
+        The divergence is that of the codes of all rows. Each process has the gradient of its own codes.
         """
         own = _processes.part(len(x))
         z, log_likelihood, kl = self.model.terms(x[own], noise[own], kl_weight > 0)

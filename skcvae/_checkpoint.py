@@ -99,14 +99,21 @@ def open_checkpoint(estimator: BaseEstimator, data: Sequence[NDArray | None]) ->
     if not isinstance(value, (str, os.PathLike)):
         raise TypeError(f"checkpoint must be the path of a folder or None, got {shown(value)} (type {type(value).__name__}).")
     folder = Path(value)
+    with _processes.together():
+        if _processes.rank() == 0:  # which alone reads and writes
+            _check_folder(folder)
+    return Checkpoint(folder, fingerprint(estimator, data))
+
+
+def _check_folder(folder: Path) -> None:
+    """ValueError unless the path can be that of a folder."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(
-            f"checkpoint must be the path of a folder, in which every fit has a file of its own, and {os.fspath(value)!r} is a "
+            f"checkpoint must be the path of a folder, in which every fit has a file of its own, and {os.fspath(folder)!r} is a "
             "file. Remove the file, or give another path."
         )
     if not folder.parent.is_dir():
-        raise ValueError(f"checkpoint must be a folder in a folder that exists, got {os.fspath(value)!r}. Make its parent first.")
-    return Checkpoint(folder, fingerprint(estimator, data))
+        raise ValueError(f"checkpoint must be a folder in a folder that exists, got {os.fspath(folder)!r}. Make its parent first.")
 
 
 def fingerprint(estimator: BaseEstimator, data: Sequence[NDArray | None]) -> str:
@@ -154,7 +161,7 @@ def _version(package: str) -> str:
 
 
 def _hash(X: NDArray) -> str:
-    """SHA-256 of the rows, read a block at a time; of rows of several processes, what says the same of them for any shares."""
+    """SHA-256 of the rows, read a block at a time. Rows of several processes have a digest that does not depend on their shares."""
     if isinstance(X, ShardedRows):
         return repr(X.digest())
     digest = hashlib.sha256()

@@ -513,8 +513,8 @@ def check_sample_weight(sample_weight: object, n: int, of_all: bool = True) -> A
 
 def check_varying(X: NDArray) -> None:
     """ValueError unless X varies by more than the rounding of its own values."""
-    own, nothing, deviation = getattr(X, "own", X), np.zeros(X.shape[1]), 0.0
-    size = float(_processes.reduced(_largest(own) if len(own) else 0.0, "max"))
+    nothing, deviation = np.zeros(X.shape[1]), 0.0
+    size = float(_processes.reduced(max(map(_largest, blocks(X)), default=0.0), "max"))
     if size > 0:  # without a copy of X, and in units of its size, so that no square overflows
         mean = _processes.reduced(sum((block.sum(0, dtype=np.float64) for block in blocks(X)), nothing)) / len(X)
         total = _processes.reduced(sum((np.square((block - mean) / size).sum(0) for block in blocks(X)), nothing))
@@ -544,13 +544,13 @@ def check_observed(X: NDArray, names: Iterable[str] | None) -> None:
 
 def warn_where_far(X: NDArray, X_val: NDArray, names: Iterable[str] | None) -> None:
     """Warn of the first column of validation rows whose median is outside the range of X: most likely in other units."""
-    far = np.full(X.shape[1], np.inf)
-    low = _processes.reduced(np.min([far, *(block.min(0) for block in blocks(X))], axis=0), "min")
-    high = _processes.reduced(np.max([-far, *(block.max(0) for block in blocks(X))], axis=0), "max")
+    infinity = np.full(X.shape[1], np.inf)
+    low = _processes.reduced(np.min([infinity, *(block.min(0) for block in blocks(X))], axis=0), "min")
+    high = _processes.reduced(np.max([-infinity, *(block.max(0) for block in blocks(X))], axis=0), "max")
     median = np.median(as_floats(X_val), axis=0)
-    beyond = np.flatnonzero((median < low) | (median > high))
-    if len(beyond):
-        column = beyond[0]
+    far = np.flatnonzero((median < low) | (median > high))
+    if len(far):
+        column = far[0]
         name = column if names is None else repr(list(names)[column])
         warn(
             f"The median of X_val is {median[column]:.3g} in column {name}, and X is from {low[column]:.3g} to "

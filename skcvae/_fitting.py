@@ -188,8 +188,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         watch = Watch.of(self, X, y)
 
         def fitted(worker: Self) -> tuple[Fit, None]:
-            table = worker._all_rows(X, sample_weight, watch) if isinstance(X, Shards) else None
-            if table is None:
+            if isinstance(X, Shards):
+                table = worker._all_rows(X, sample_weight, watch)
+            else:
                 table = Table.of(worker._rows(X, fitting=True), sample_weight)
             data, held_out = worker._split(worker._completed(table, worker._is_warm), X_val)
             check.check_varying(data.X)
@@ -216,6 +217,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         if check.has_missing(rows):
             raise ValueError("Shards must have no missing cells. Fill them (SimpleImputer), or fit in one process.")
         self.random_state = _processes.agreed(_random.as_seed(self.random_state))
+        names = tuple(vars(self).get("feature_names_in_", ()))
+        if len(set(_processes.gathered(names))) > 1:
+            raise ValueError("The columns of all processes must have the same names in the same order. Give them so.")
         parameters = fingerprint(self, []), self.max_time is None, self.checkpoint is None, self._is_warm, sample_weight is None
         if len(set(_processes.gathered(parameters))) > 1:
             raise ValueError("All processes must fit with the same parameters, and all or none with sample_weight. Give them so.")
@@ -305,11 +309,9 @@ class FittedModel(CallbackSupportMixin, BaseEstimator, ABC):
         check.check_number("validation_fraction", self.validation_fraction, numbers.Real, 0, open_low=True)
         is_stopping = check.check_flag("early_stopping", self.early_stopping)
         if X_val is not None:
-            if isinstance(X_val, Shards):
-                with _processes.together():
-                    own = self._rows(X_val.X, allow_missing=False)
-                X_val = ShardedRows(own)[:]
-            given = self._rows(X_val, allow_missing=False)
+            with _processes.together():
+                given = self._rows(X_val.X if isinstance(X_val, Shards) else X_val, allow_missing=False)
+            given = ShardedRows(given)[:] if isinstance(X_val, Shards) else _processes.agreed(given)
             check.warn_where_far(data.X, given, self._names)
             return data, Table(given)
         if not is_stopping:

@@ -105,7 +105,10 @@ def _group() -> Any:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """An error of one process is one of all of them: its own where it has one, and otherwise the first one's as a ValueError."""
+    """Raise the error of one process in all of them, where nothing may be exchanged.
+
+    A process that has an error raises it, and the others raise a ValueError that quotes the first one.
+    """
     if not _own.is_entered:
         yield
         return
@@ -181,7 +184,7 @@ def _all(values: Tensor) -> list[Tensor]:
 def mean_in_place(tensors: Sequence[Tensor]) -> None:
     """Put the means over the processes in the place of tensors of one precision."""
     sum_in_place(tensors)
-    for tensor in tensors if size() > 1 else ():
+    for tensor in tensors:
         tensor /= size()
 
 

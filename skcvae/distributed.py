@@ -31,7 +31,7 @@ class Shards:
     Give it to ``fit`` in the place of X, in every process of the group. All take the same steps at the same time, share the work,
     and end with the same model, bit for bit. ``sample_weight`` is that of the rows of this process. Parameters must be the same in
     all; a ``random_state`` of None, or a generator, is the first process's. Validation rows ``X_val`` are an array that all have,
-    or Shards too.
+    or Shards too; of an array the first process's counts.
 
     Parameters
     ----------
@@ -41,8 +41,8 @@ class Shards:
 
     Notes
     -----
-    Plans are made of some rows at a time, which all processes are sent, and draws from the prior are divided among them. What is
-    sent depends on the size of a plan, at most 16384 rows, and not on the number of rows.
+    A plan is made of at most 16384 rows, which every process receives. Its draws from the prior are divided among the processes.
+    What is sent depends on the size of a plan, and not on the number of rows.
 
     Examples
     --------

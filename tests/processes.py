@@ -12,8 +12,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.distributed as dist
+from sklearn.base import clone
 
 from skcvae import VAE, WAE, CoupledVAE, InfoVAE, _checkpoint, _processes, transport
 from skcvae.distributed import ShardedRows, Shards
@@ -151,6 +153,7 @@ def cases(rank, size):
     fitted("no seed", own, random_state=None)
     fitted("a generator", own, random_state=np.random.default_rng(rank))
     fitted("validation rows", own, X_val=Shards(share(rows(60) + 0.01, rank, size)))
+    fitted("the first one's validation rows", own, X_val=rows(60) + 0.01 + rank)
     fitted("rows held out", own, early_stopping=True)
     fitted("a table", share(rows(300, 5), rank, size), likelihood="table")
     with tempfile.TemporaryDirectory() as folder:
@@ -173,6 +176,8 @@ def refusals(rank, size):
         "weights": refusal(lambda: model.fit(Shards(X), sample_weight=None if rank else np.ones(len(X)))),
         "one row": refusal(lambda: model.fit(Shards(X[: 1 - rank]))),
         "constant": refusal(lambda: model.fit(Shards(0 * X))),
+        "names": refusal(lambda: model.fit(Shards(pd.DataFrame(X, columns=list(["ab", "ba"][rank]))))),
+        "folder": refusal(lambda: clone(model).set_params(checkpoint=f"/no such folder/{rank}/states").fit(Shards(X))),
         "transform": refusal(lambda: model.transform(Shards(X))),
         "counts": refusal(lambda: VAE(likelihood="bernoulli").fit(Shards(X if rank else X[:0]))),
     }

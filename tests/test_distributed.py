@@ -84,7 +84,8 @@ def test_all_processes_end_with_the_same_model(found):
     assert first == second
     same = {first[key] for key in ("whole", "an empty shard", "on disk")}
     assert len(same) == 1
-    assert len(set(first.values())) == len(first) - 2
+    assert first["the first one's validation rows"] == first["validation rows"]
+    assert len(set(first.values())) == len(first) - 3
 
 
 def test_what_one_process_refuses_all_refuse(found):
@@ -100,9 +101,12 @@ def test_what_one_process_refuses_all_refuse(found):
         "weights": "ValueError: All processes must fit with the same parameters, and all or none with sample_weight",
         "one row": "ValueError: X must have at least 2 rows in all processes together, got 1",
         "constant": "ValueError: X has zero variance",
+        "names": "ValueError: The columns of all processes must have the same names",
         "transform": "TypeError: Shards is for fit",
         "counts": "ValueError: BernoulliLikelihood expects values in [0, 1]",
     }
+    assert first["folder"].startswith("ValueError: checkpoint must be a folder in a folder that exists, got '/no such folder/0")
+    assert second["folder"] == f"ValueError: Process 0 of 2 refused its part. {first['folder']}"
     for key, text in texts.items():
         assert first[key].startswith(text)
         assert second[key].startswith(text)

@@ -52,6 +52,15 @@ def test_columns_and_precision(written):
     assert found.dtype == np.float64
 
 
+def test_a_part_may_be_empty_and_a_file_lack_a_column(tmp_path):
+    (tmp_path / "files").mkdir()
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1.0, 2.0], "b": [3, 4]}), tmp_path / "files" / "0.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"a": [5.0]}), tmp_path / "files" / "1.parquet")
+    assert load_parquet(tmp_path / "files", ["a"], to=tmp_path / "rows.npy", part=(0, 5)).shape == (0, 1)
+    found = load_parquet(tmp_path / "files", ["a", "b"], to=tmp_path / "rows.npy")
+    np.testing.assert_array_equal(found, [[1, 3], [2, 4], [5, np.nan]])
+
+
 def test_a_model_is_fitted_to_it(written):
     folder, X = written
     rows = load_parquet(folder / "files", ["b", "c"], to=folder / "rows.npy", dtype=np.float64)

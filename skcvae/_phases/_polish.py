@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -258,13 +259,13 @@ def _regress(problem: Problem, plan: FrozenPlan, stage: Stage, description: str)
     batch = stage.batch * setting.draws_per_step
     order, share = _regression_order(problem, plan, batch), problem.step_share(batch)
     takes_turns = share is None and problem.share(len(plan.z)) is not None and not problem.has_modes
-    n_turns = _processes.size() if takes_turns else 1
-    n_steps = max(1, n_steps // n_turns)
+    if takes_turns:
+        order = itertools.islice(order, _processes.rank(), None, _processes.size())
+        n_steps = max(1, n_steps // _processes.size())
 
     def step(t: int) -> bool:
         _training.set_learning_rate(optimiser, rate * _training.one_cycle(t / n_steps))
-        turns = [next(order) for _ in range(n_turns)]
-        rows = turns[_processes.rank()] if takes_turns else turns[0] if share is None else turns[0][share]
+        rows = next(order) if share is None else next(order)[share]
         output = problem.trained(plan.z[rows])
         loss = objectives.robust_coupled(problem.family, output, plan.barycentre[rows], plan.weight[rows], setting.epsilon)
         loss = loss if share is None else loss * (len(rows) / batch)

@@ -127,7 +127,7 @@ def _blocks(source: Any, names: list[str], begin: int, end: int) -> Iterator[NDA
             before += n_rows
             if first >= last:
                 continue
-            for batch in group.to_batches(columns=names, batch_size=ROWS_AT_ONCE):
+            for batch in group.to_batches(source.schema, columns=names, batch_size=ROWS_AT_ONCE):
                 some = batch.slice(max(first - at, 0), max(min(last - at, batch.num_rows) - max(first - at, 0), 0))
                 at += batch.num_rows
                 if some.num_rows:

@@ -89,8 +89,8 @@ class Given(ABC):
     def expected_broad(self, X: Array) -> Array:
         """The average of their quantiles, (m, c), near the columns' centres.
 
-        Cells that contradict each other, as a typing error does the others, would have a regression say that what is missing is far
-        off as well: the location is within two deviations of the centre, and the width is none that grows with the distance.
+        A typing error contradicts the other cells, and a regression on all of them would put the missing ones far off. So the
+        location is at most two deviations from the centre, and the width does not grow with the distance of the row.
         """
         location, width, factor, degrees = self._broad(X)
         assert self.row_map is not None, "columns with broad noise go through one"
